@@ -199,7 +199,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 44] = [
+static APIS: [Served; 45] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -257,6 +257,7 @@ static APIS: [Served; 44] = [
     row((27, "WriteTxnMarkers", 1, 2, 1),
         Handler::Front(|all, front, to, header, body, fx| all.markers.begin(front, to, header, body, fx)),
         RECORDS, TOPICS),
+    row((28, "TxnOffsetCommit", 0, 4, 3), Handler::Groups(groups::txn_offset_commit), OFFSETS, TOPICS),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS).watching(TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),

@@ -49,6 +49,8 @@ mod slice_tests;
 #[cfg(test)]
 mod testing;
 pub mod trace;
+#[cfg(test)]
+mod transactional_tests;
 mod txn;
 
 pub use control::MetadataStatus;

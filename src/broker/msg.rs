@@ -160,6 +160,15 @@ pub enum Msg {
         /// Their ends.
         markers: Vec<MarkerPart>,
     },
+    /// The end of a transaction in a log of this shard is committed: for the coordinator of groups that has it.
+    TransactionEnded {
+        /// The log.
+        log: LogId,
+        /// Whose transaction.
+        producer_id: i64,
+        /// Committed, or else aborted.
+        commits: bool,
+    },
     /// Some markers of a [`Msg::WriteMarkers`] are committed, or refused.
     MarkersWritten {
         /// Who asked.

@@ -297,6 +297,7 @@ impl Shard {
             | Msg::TransactionTold { .. }
             | Msg::WriteMarkers { .. }
             | Msg::MarkersWritten { .. }
+            | Msg::TransactionEnded { .. }
             | Msg::DescribeProducers { .. }
             | Msg::ProducersDescribed { .. }
             | Msg::Transactions { .. }
@@ -460,8 +461,6 @@ impl Shard {
                 }
             }
         }
-        // No coordinator of groups has anything in a transaction yet.
-        self.owner.acks.ended.clear();
         self.say_when_ready(fx);
     }
 

@@ -35,10 +35,10 @@ pub enum GroupAsk {
     Heartbeat(HeartbeatRequest),
     /// LeaveGroup.
     Leave(Name, Vec<Leaving>),
-    /// OffsetCommit.
+    /// OffsetCommit, TxnOffsetCommit.
     Commit(CommitRequest),
     /// OffsetFetch.
-    Fetch(Name, FetchedOf),
+    Fetch(Name, FetchedOf, Stability),
     /// OffsetDelete.
     DeleteOffsets(Name, Vec<(Name, i32)>),
     /// DescribeGroups. A group that takes more [things](GroupAnswer::things) than this to tell is not told: see
@@ -46,6 +46,47 @@ pub enum GroupAsk {
     Describe(Name, usize),
     /// DeleteGroups.
     Delete(Name),
+}
+
+/// What is told of an offset for which a transaction that is not over has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// What is committed.
+    Any,
+    /// That it is not known (KIP-447).
+    Stable,
+}
+
+/// What is told of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FetchedOffset {
+    /// Nothing is committed.
+    Nothing,
+    /// What will be is not known before a transaction is over: see [`Stability::Stable`]. With the id of its topic.
+    Unstable(TopicId),
+    /// This is committed.
+    At(Committed),
+}
+
+impl FetchedOffset {
+    /// What it takes to tell it; see [`GroupAnswer::things`].
+    #[must_use]
+    pub fn things(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Unstable(_) => 1,
+            Self::At(committed) => 1 + committed.metadata.len() / THING_BYTES,
+        }
+    }
+
+    /// Whether it is of the topic with this id.
+    #[must_use]
+    pub fn is_of(&self, id: TopicId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Unstable(of) => *of == id,
+            Self::At(committed) => committed.is_of(id),
+        }
+    }
 }
 
 /// Which offsets of a group are asked for.
@@ -105,7 +146,7 @@ impl GroupAnswer {
             }
             Self::Fetched(Ok((topics, _))) => {
                 let partitions = topics.iter().flat_map(|(_, partitions)| partitions);
-                let of = partitions.map(|(_, committed)| things_of(committed.as_ref()));
+                let of = partitions.map(|(_, fetched)| fetched.things());
                 GROUP_ASKED_COST + of.sum::<usize>()
             }
             Self::Listed(Ok((groups, _))) => groups.len(),
@@ -122,14 +163,8 @@ impl GroupAnswer {
     }
 }
 
-/// What it takes to tell what is committed for a partition; see [`GroupAnswer::things`].
-#[must_use]
-pub fn things_of(committed: Option<&Committed>) -> usize {
-    1 + committed.map_or(0, |committed| committed.metadata.len() / THING_BYTES)
-}
-
 /// The offsets of partitions of one topic.
-pub type TopicOffsets = (Name, Vec<(i32, Option<Committed>)>);
+pub type TopicOffsets = (Name, Vec<(i32, FetchedOffset)>);
 
 /// A group, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +228,7 @@ impl GroupAsk {
             Self::Heartbeat(request) => &request.group,
             Self::Commit(request) => &request.group,
             Self::Leave(group, _)
-            | Self::Fetch(group, _)
+            | Self::Fetch(group, ..)
             | Self::DeleteOffsets(group, _)
             | Self::Describe(group, _)
             | Self::Delete(group) => group,
@@ -251,13 +286,17 @@ impl GroupAsk {
                 let of = |o: &OffsetToCommit| o.topic.len() + o.committed.metadata.len();
                 let offsets = request.offsets.iter();
                 let offsets: usize = offsets.map(|o| EACH_BYTES + of(o)).sum();
-                request.member.len() + len(request.instance.as_ref()) + offsets
+                let producer = request.producer.as_ref();
+                len(producer.map(|producer| &producer.transactional_id))
+                    + request.member.len()
+                    + len(request.instance.as_ref())
+                    + offsets
             }
-            Self::Fetch(_, FetchedOf::Some(topics)) => {
+            Self::Fetch(_, FetchedOf::Some(topics), _) => {
                 let of = |of: &OffsetsOf| of.name.len() + size_of_val(&*of.partitions);
                 topics.iter().map(|topic| EACH_BYTES + of(topic)).sum()
             }
-            Self::Fetch(_, FetchedOf::AllAfter(after)) => {
+            Self::Fetch(_, FetchedOf::AllAfter(after), _) => {
                 len(after.as_ref().map(|(topic, _)| topic))
             }
             Self::DeleteOffsets(_, targets) => {
@@ -269,16 +308,17 @@ impl GroupAsk {
         EACH_BYTES + self.group().len() + of_kind
     }
 
-    /// Why no coordinator need be asked: a member asks, and an empty id is no group's that has members.
+    /// Why no coordinator need be asked: a member asks, or a transaction's producer, and an empty id is no group's that
+    /// has members.
     #[must_use]
     pub fn flaw(&self) -> Option<ErrorCode> {
         let is_of_member = match self {
             Self::Join(_) | Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(..) => true,
-            Self::Commit(_)
-            | Self::Fetch(..)
-            | Self::DeleteOffsets(..)
-            | Self::Describe(..)
-            | Self::Delete(_) => false,
+            // As in Kafka, which takes an empty id of who commits without a transaction.
+            Self::Commit(request) => request.producer.is_some(),
+            Self::Fetch(..) | Self::DeleteOffsets(..) | Self::Describe(..) | Self::Delete(_) => {
+                false
+            }
         };
         (is_of_member && self.group().is_empty()).then_some(ErrorCode::InvalidGroupId)
     }
@@ -418,10 +458,17 @@ mod tests {
             (3, GroupAsk::Heartbeat(heartbeat)),
             (3, GroupAsk::Leave(long(), vec![leaving])),
             (4, GroupAsk::Commit(commit)),
-            (3, GroupAsk::Fetch(long(), FetchedOf::Some(vec![asked]))),
+            (
+                3,
+                GroupAsk::Fetch(long(), FetchedOf::Some(vec![asked]), Stability::Any),
+            ),
             (
                 2,
-                GroupAsk::Fetch(long(), FetchedOf::AllAfter(Some((long(), 0)))),
+                GroupAsk::Fetch(
+                    long(),
+                    FetchedOf::AllAfter(Some((long(), 0))),
+                    Stability::Any,
+                ),
             ),
             (2, GroupAsk::DeleteOffsets(long(), vec![(long(), 0)])),
             (1, GroupAsk::Describe(long(), 1)),

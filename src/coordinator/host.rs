@@ -7,7 +7,9 @@ use super::ask::{GroupAnswer, GroupPlace, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
-use crate::group::{GroupConfig, GroupsUsage, Record, SnapshotPart, TopicIds};
+use crate::group::{
+    GroupConfig, GroupsUsage, Record, Replayed, SnapshotPart, TopicIds, TransactionalProducer,
+};
 
 /// What the host wants done. Each question gets one answer, sooner or later.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub enum HostEffect {
         append: u64,
         /// At least one.
         records: Arc<[Record]>,
+        /// In a transaction of this one.
+        producer: Option<TransactionalProducer>,
     },
 }
 
@@ -78,18 +82,24 @@ impl Host {
     pub fn replay(
         &mut self,
         partition: i32,
-        key: &[u8],
-        value: Option<&[u8]>,
-        record_ms: i64,
+        record: Replayed<'_>,
         ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
         let Some(instance) = self.instances.get_mut(&partition) else {
             return Ok(());
         };
         let before = instance.coordinator.usage();
-        let replayed = instance.replay(key, value, record_ms, ids);
+        let replayed = instance.replay(record, ids);
         self.usage = moved(self.usage, before, instance.coordinator.usage());
         replayed
+    }
+
+    /// A marker of a transaction in a partition that is committed: while it is loaded in log order among its records,
+    /// later among the ends of its appends.
+    pub fn marker(&mut self, partition: i32, producer: i64, commits: bool) {
+        self.with(partition, &mut Vec::new(), |instance, _| {
+            instance.marker(producer, commits);
+        });
     }
 
     /// A partition cannot be read: see [`InstanceState::Failed`].
@@ -321,15 +331,21 @@ impl Host {
         self.usage = moved(self.usage, before, instance.coordinator.usage());
         out.extend(wanted.into_iter().map(|wanted| match wanted {
             InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
-            InstanceEffect::Append { append, records } => HostEffect::Append {
+            InstanceEffect::Append {
+                append,
+                records,
+                producer,
+            } => HostEffect::Append {
                 partition,
                 append,
                 records,
+                producer,
             },
         }));
-        if !instance.coordinator.sweeps() {
-            self.sweeping.remove(&partition);
-        }
+        match instance.coordinator.sweeps() {
+            true => self.sweeping.insert(partition),
+            false => self.sweeping.remove(&partition),
+        };
         let deadline = instance.coordinator.next_deadline();
         if instance.is_unloaded() {
             // What was on its way when it was unloaded may have been replayed.
@@ -386,7 +402,7 @@ fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::{FetchedOf, GroupAsk, Listed};
+    use crate::coordinator::{FetchedOf, GroupAsk, Listed, Stability};
     use crate::group::Name;
     use crate::group::coordinator::HeartbeatRequest;
     use crate::group::testing::commit_of;
@@ -418,7 +434,7 @@ mod tests {
     }
 
     fn fetch() -> GroupAsk {
-        GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(None))
+        GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(None), Stability::Any)
     }
 
     fn ask(host: &mut Host, partition: i32, ask: GroupAsk) -> Vec<HostEffect> {
@@ -515,7 +531,7 @@ mod tests {
         let mut host = loaded(2);
         for partition in [1, 0] {
             let (of, append) = append_of(&ask(&mut host, partition, commit("t")));
-            assert_eq!((of, append), (partition, 0), "numbers are their own");
+            assert_eq!((of, append), (partition, 1), "numbers are their own");
             host.appended(NOW, of, append, Ok(()), &mut Vec::new());
         }
         let (of, append) = append_of(&ask(&mut host, 1, GroupAsk::Delete(Name::from("g"))));
@@ -604,7 +620,8 @@ mod tests {
         host.appended(NOW, of, append, Ok(()), &mut Vec::new());
         let (mut told, mut after, mut slices) = (Vec::new(), None, 0);
         loop {
-            let fetch = GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(after));
+            let fetch =
+                GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(after), Stability::Any);
             let answer = answered(&mut host, 0, fetch);
             assert!(answer.things() < limits::OFFSETS_TOLD_PER_SLICE + 200);
             let GroupAnswer::Fetched(Ok((topics, more))) = answer else {

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ask::{
-    Described, FetchedOf, GroupAnswer, GroupAsk, Listed, OffsetsOf, TopicOffsets, things_of,
+    Described, FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, Listed, OffsetsOf, Stability,
+    TopicOffsets,
 };
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
-use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Name, Record, TopicIds};
+use crate::group::{
+    Committed, Coordinator, Effect, GroupConfig, Name, Record, Replayed, TopicIds,
+    TransactionalProducer,
+};
 
 /// How far an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,11 @@ enum Write {
 #[derive(Debug)]
 pub(super) enum InstanceEffect {
     Answer(u64, GroupAnswer),
-    Append { append: u64, records: Arc<[Record]> },
+    Append {
+        append: u64,
+        records: Arc<[Record]>,
+        producer: Option<TransactionalProducer>,
+    },
 }
 
 /// See the module.
@@ -78,15 +86,20 @@ impl Instance {
     }
 
     /// One record of the partition, in log order.
-    pub fn replay(
-        &mut self,
-        key: &[u8],
-        value: Option<&[u8]>,
-        record_ms: i64,
-        ids: TopicIds<'_>,
-    ) -> Result<(), RecordError> {
+    pub fn replay(&mut self, record: Replayed<'_>, ids: TopicIds<'_>) -> Result<(), RecordError> {
         debug_assert_eq!(self.state, InstanceState::Loading);
-        self.coordinator.replay(key, value, record_ms, ids)
+        self.coordinator.replay(record, ids)
+    }
+
+    /// A marker of the partition, in log order; see [`Coordinator::marker`]. One that is given up knows of no
+    /// transactions.
+    pub fn marker(&mut self, producer: i64, commits: bool) {
+        match self.state {
+            InstanceState::Loading | InstanceState::Active => {
+                self.coordinator.marker(producer, commits);
+            }
+            InstanceState::Failed | InstanceState::Unloading => {}
+        }
     }
 
     /// Every record has been replayed.
@@ -159,9 +172,13 @@ impl Instance {
                 let asked = coordinator.delete_group(now, token, &group, &mut effects);
                 self.writes_or(token, asked.map(|()| Write::Done), GroupAnswer::Done)
             }
-            GroupAsk::Fetch(group, of) => {
-                let offsets = coordinator.offsets(&group);
-                Some(GroupAnswer::Fetched(Ok(fetch(offsets, of))))
+            GroupAsk::Fetch(group, of, stability) => {
+                let fetch = Fetch {
+                    coordinator,
+                    group,
+                    stability,
+                };
+                Some(GroupAnswer::Fetched(Ok(fetch.of(of))))
             }
             GroupAsk::Describe(group, things_max) => {
                 let found = coordinator.group(&group);
@@ -268,7 +285,15 @@ impl Instance {
     fn perform(&mut self, effects: Vec<Effect>, out: &mut Vec<InstanceEffect>) {
         for effect in effects {
             out.push(match effect {
-                Effect::Append { append, records } => InstanceEffect::Append { append, records },
+                Effect::Append {
+                    append,
+                    records,
+                    producer,
+                } => InstanceEffect::Append {
+                    append,
+                    records,
+                    producer,
+                },
                 Effect::Joined(token, reply) => {
                     InstanceEffect::Answer(token, GroupAnswer::Joined(reply))
                 }
@@ -309,48 +334,76 @@ impl Instance {
     }
 }
 
-/// The offsets of a group, of these partitions or of all that have one, and whether there are more.
-fn fetch(offsets: Option<&GroupOffsets>, of: FetchedOf) -> (Vec<TopicOffsets>, bool) {
-    let topics = match of {
-        FetchedOf::Some(topics) => topics,
-        FetchedOf::AllAfter(after) => return fetch_all(offsets, after.as_ref()),
-    };
-    let asked = topics.into_iter().map(|topic| {
-        let OffsetsOf {
-            name,
-            id,
-            partitions,
-        } = topic;
-        let committed = |p| {
-            let committed = offsets.and_then(|offsets| offsets.get(&name, p));
-            committed.filter(|committed| committed.is_of(id)).cloned()
-        };
-        let found = partitions.into_iter().map(|p| (p, committed(p))).collect();
-        (name, found)
-    });
-    (asked.collect(), false)
+/// Looks at the offsets of a group.
+struct Fetch<'a> {
+    coordinator: &'a Coordinator,
+    group: Name,
+    stability: Stability,
 }
 
-/// The offsets of a group behind this partition, as many as are told at a time.
-fn fetch_all(
-    offsets: Option<&GroupOffsets>,
-    after: Option<&(Name, i32)>,
-) -> (Vec<TopicOffsets>, bool) {
-    let mut all = offsets.into_iter().flat_map(|o| o.after(after));
-    let (mut some, mut left) = (Vec::<TopicOffsets>::new(), OFFSETS_TOLD_PER_SLICE);
-    while left > 0
-        && let Some((topic, partition, committed)) = all.next()
-    {
-        left = left.saturating_sub(things_of(Some(committed)));
-        let told = (partition, Some(committed.clone()));
-        match some.last_mut() {
-            Some((last, offsets)) if last == topic => offsets.push(told),
-            _ => {
-                // A topic costs its name besides.
-                left = left.saturating_sub(1);
-                some.push((topic.clone(), vec![told]));
+impl Fetch<'_> {
+    /// The offsets of these partitions or of all that have one, and whether there are more.
+    fn of(&self, of: FetchedOf) -> (Vec<TopicOffsets>, bool) {
+        let topics = match of {
+            FetchedOf::Some(topics) => topics,
+            FetchedOf::AllAfter(after) => return self.all(after.as_ref()),
+        };
+        let offsets = self.coordinator.offsets(&self.group);
+        let asked = topics.into_iter().map(|topic| {
+            let OffsetsOf {
+                name,
+                id,
+                partitions,
+            } = topic;
+            let fetched = |partition| {
+                let committed = offsets.and_then(|offsets| offsets.get(&name, partition));
+                let committed = committed.filter(|committed| committed.is_of(id));
+                (partition, self.one((&name, partition, id), committed))
+            };
+            let found = partitions.into_iter().map(fetched).collect();
+            (name, found)
+        });
+        (asked.collect(), false)
+    }
+
+    /// The offsets behind this partition, as many as are told at a time. As in Kafka those alone for which something is
+    /// committed, whatever a transaction has.
+    fn all(&self, after: Option<&(Name, i32)>) -> (Vec<TopicOffsets>, bool) {
+        let offsets = self.coordinator.offsets(&self.group);
+        let mut all = offsets.into_iter().flat_map(|o| o.after(after));
+        let (mut some, mut left) = (Vec::<TopicOffsets>::new(), OFFSETS_TOLD_PER_SLICE);
+        while left > 0
+            && let Some((topic, partition, committed)) = all.next()
+        {
+            let place = (&**topic, partition, committed.topic_id);
+            let fetched = self.one(place, Some(committed));
+            left = left.saturating_sub(fetched.things());
+            let told = (partition, fetched);
+            match some.last_mut() {
+                Some((last, offsets)) if last == topic => offsets.push(told),
+                _ => {
+                    // A topic costs its name besides.
+                    left = left.saturating_sub(1);
+                    some.push((topic.clone(), vec![told]));
+                }
             }
         }
+        (some, all.next().is_some())
     }
-    (some, all.next().is_some())
+
+    fn one(
+        &self,
+        (topic, partition, id): (&str, i32, TopicId),
+        committed: Option<&Committed>,
+    ) -> FetchedOffset {
+        let coordinator = self.coordinator;
+        let is_unstable = || coordinator.is_unstable(&self.group, topic, partition, id);
+        match committed {
+            _ if self.stability == Stability::Stable && is_unstable() => {
+                FetchedOffset::Unstable(id)
+            }
+            Some(committed) => FetchedOffset::At(committed.clone()),
+            None => FetchedOffset::Nothing,
+        }
+    }
 }

@@ -12,8 +12,8 @@ mod instance;
 mod transactions;
 
 pub use ask::{
-    Described, DescribedMember, FetchedOf, GroupAnswer, GroupAsk, GroupPlace, Listed, OffsetsOf,
-    Question, TopicOffsets, things_of,
+    Described, DescribedMember, FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, GroupPlace,
+    Listed, OffsetsOf, Question, Stability, TopicOffsets,
 };
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;

@@ -71,6 +71,7 @@ impl<'a> Deletions<'a> {
 impl Coordinator {
     /// Topics are gone, and so is what is committed for them: [`Coordinator::sweep_part`] deletes it.
     pub fn begin_sweep(&mut self) {
+        self.swept = self.appends.next;
         match &mut self.sweep {
             Some(sweep) => sweep.again = true,
             None => self.sweep = Some(self.new_sweep()),
@@ -145,7 +146,11 @@ impl Coordinator {
                     let deleting = deleting.get_or_insert_with(|| appends.deleting());
                     deleting.contains(id)
                 };
-                if (gone || lacks_id) && is_committed || lacks_id && is_deleted() {
+                if (gone || lacks_id) && entry.pending.contains(topic, partition) {
+                    // A deletion would be one of what the transaction has, and what is written once more would count
+                    // in place of it.
+                    self.sweeps_behind = true;
+                } else if (gone || lacks_id) && is_committed || lacks_id && is_deleted() {
                     // What is on its way is of a topic that is there, and must not be deleted; nor may what is deleted
                     // come back.
                     sweep.again = true;
@@ -262,6 +267,8 @@ impl Coordinator {
         let mut goes_on = None;
         for (topic, partition, is_over) in entry.offsets.expired(&entry.group, after, times) {
             part.looked();
+            // One for which a transaction has another does not expire, as in Kafka.
+            let is_over = is_over && !entry.pending.contains(topic, partition);
             if is_over {
                 part.delete(id, topic, partition);
             }
@@ -272,7 +279,9 @@ impl Coordinator {
             }
         }
         let records = part.records;
-        let is_unused = entry.group.state() == State::Empty && entry.group.pending_join.is_empty();
+        let is_unused = entry.group.state() == State::Empty
+            && entry.group.pending_join.is_empty()
+            && entry.pending.is_empty();
         let is_buried = is_whole && goes_on.is_none() && is_unused;
         if is_buried || !records.is_empty() {
             *left = left.saturating_sub(APPEND_WORK);

@@ -12,6 +12,7 @@ use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
 use super::member::carried;
 use super::offsets::GroupOffsets;
+use super::pending::{OpenTransactions, PendingOffsets};
 use super::progress::{GoesOn, SnapshotProgress, Sweep};
 use super::rebalance::{Leaving, SyncRequest};
 use crate::base::Name;
@@ -37,6 +38,8 @@ pub struct HeartbeatRequest {
 pub(super) struct Entry {
     pub(super) group: ClassicGroup,
     pub(super) offsets: GroupOffsets,
+    /// Of transactions that are not over.
+    pub(super) pending: PendingOffsets,
     /// The value of the group's own record that is durable; the group may be ahead of it.
     pub(super) record: Option<Bytes>,
 }
@@ -46,6 +49,7 @@ impl Entry {
         Self {
             group,
             offsets,
+            pending: PendingOffsets::default(),
             record: None,
         }
     }
@@ -65,7 +69,8 @@ impl Entry {
         /// A group by itself, with its entries in tables.
         const GROUP_BYTES: usize = 1024;
         let record = self.record.as_ref().map_or(0, Bytes::len);
-        GROUP_BYTES + self.group.id().len() + self.group.bytes + record + self.offsets.bytes()
+        let offsets = self.offsets.bytes() + self.pending.bytes();
+        GROUP_BYTES + self.group.id().len() + self.group.bytes + record + offsets
     }
 }
 
@@ -90,11 +95,19 @@ pub struct Coordinator {
     pub(super) room: GroupsUsage,
     pub(super) timers: Timers<Timer>,
     pub(super) appends: Appends,
+    /// The [order](super::offsets::LogPlace::order) of the last record that became durable.
+    pub(super) placed: u64,
     pub(super) rng: Rng,
     /// How far the search for expired offsets is.
     pub(super) expiry: GoesOn,
     /// While offsets of topics that are gone are looked for.
     pub(super) sweep: Option<Sweep>,
+    /// The number of the first append that was begun after that was last asked for.
+    pub(super) swept: u64,
+    /// There is to be another pass when a transaction is over.
+    pub(super) sweeps_behind: bool,
+    /// Transactions that are not over.
+    pub(super) open: OpenTransactions,
     /// Bytes that what is durable takes in a log, about.
     pub(super) durable_bytes: usize,
     /// One that is being made.
@@ -118,10 +131,17 @@ impl Coordinator {
                 bytes: limits::GROUPS_BYTES_MAX,
             },
             timers: Timers::default(),
-            appends: Appends::default(),
+            appends: Appends {
+                next: 1,
+                ..Appends::default()
+            },
+            placed: 0,
             rng: Rng::new(seed),
             expiry: GoesOn::default(),
             sweep: None,
+            swept: 0,
+            sweeps_behind: false,
+            open: OpenTransactions::default(),
             durable_bytes: 0,
             snapshot: None,
             loaded: false,
@@ -430,6 +450,8 @@ impl Coordinator {
         self.durable_bytes = 0;
         self.end_snapshot();
         self.sweep = None;
+        self.sweeps_behind = false;
+        self.open = OpenTransactions::default();
         self.timers = Timers::default();
     }
 }

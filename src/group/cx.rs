@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::effect::{Effect, JoinReply, Record, SyncReply};
+use super::effect::{Effect, JoinReply, Record, SyncReply, TransactionalProducer};
+use super::logged::LogPlace;
 use crate::base::Name;
 use crate::base::limits::MEMBERS_TOLD_PER_SLICE;
 use crate::base::{Now, Timers, TopicId};
@@ -56,14 +57,23 @@ pub(crate) enum Then {
     Assign(i32, BTreeMap<Name, Bytes>),
     /// A static member came back under this id: its join is answered.
     StaticMember(Name, StaticReply),
-    /// Replay the records, offsets that are committed, then answer the token, if it is not yet. Ids of topics for which
-    /// the records have no place.
-    Commit(Option<u64>, BTreeMap<Name, TopicId>),
+    /// Replay the records, offsets that are committed, then answer the token, if it is not yet.
+    Commit(Committing),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
     Forget(Forget),
     /// Replay the records, which delete offsets of topics that are gone, or say of which topics they are; go on with
     /// the sweep.
     Sweep,
+}
+
+/// A commit on its way.
+#[derive(Debug)]
+pub(crate) struct Committing {
+    pub token: Option<u64>,
+    /// Ids of topics for which the records have no place.
+    pub ids: BTreeMap<Name, TopicId>,
+    /// In a transaction of this one.
+    pub producer: Option<TransactionalProducer>,
 }
 
 /// What is to be deleted of a group besides what is being deleted.
@@ -154,12 +164,17 @@ pub(crate) enum Timer {
 /// Appends that are on their way, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
+    /// The number of the next one, from 1 on.
     pub next: u64,
     pub in_flight: BTreeMap<u64, InFlight>,
     /// Bytes of their keys and values.
     pub bytes: usize,
-    /// How many of them commit an offset, by group.
+    /// How many of them commit an offset, by group,
     pub committing: BTreeMap<Name, Counts>,
+    /// and of those that do so in transactions.
+    pub unstable: BTreeMap<Name, Counts>,
+    /// How many offsets producers commit in transactions; no zeroes.
+    pub of_producers: BTreeMap<i64, usize>,
     /// How many of them are [late](InFlight::is_late).
     pub late: usize,
     /// While a snapshot is made.
@@ -176,11 +191,21 @@ pub(crate) struct Since {
 }
 
 impl Since {
-    pub(crate) fn from(from: u64) -> Self {
+    pub(crate) fn begins(from: u64) -> Self {
         Self {
             from,
             keys: BTreeMap::new(),
         }
+    }
+
+    /// Whether the offset was noted before the append of a record was begun, which is behind it then.
+    pub(crate) fn began_before(&self, place: LogPlace) -> bool {
+        self.from <= place.append
+    }
+
+    /// The number of the first append that was begun after it was.
+    pub(crate) fn from(&self) -> u64 {
+        self.from
     }
 
     /// Whether an append that is in flight writes this key.
@@ -307,6 +332,10 @@ pub(crate) struct Cx<'a> {
 
 impl Cx<'_> {
     pub(crate) fn append(&mut self, group: &Name, records: Vec<Record>, then: Then) {
+        let producer = match &then {
+            Then::Commit(commit) => commit.producer.clone(),
+            _ => None,
+        };
         let records: Arc<[Record]> = records.into();
         let append = self.appends.next;
         self.appends.next += 1;
@@ -321,7 +350,11 @@ impl Cx<'_> {
         };
         self.appends.bytes += in_flight.bytes();
         self.appends.in_flight.insert(append, in_flight);
-        self.out.push(Effect::Append { append, records });
+        self.out.push(Effect::Append {
+            append,
+            records,
+            producer,
+        });
     }
 
     pub(crate) fn joined(&mut self, token: u64, reply: JoinReply) {

@@ -8,6 +8,19 @@ use crate::base::ErrorCode;
 use crate::base::Name;
 pub use crate::base::coordinating::Record;
 
+/// Who commits in a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionalProducer {
+    /// TransactionalProducer id.
+    pub id: i64,
+    /// TransactionalProducer epoch.
+    pub epoch: i16,
+    /// Transactional id.
+    pub transactional_id: Name,
+    /// It knows TRANSACTION_ABORTABLE (KIP-890, part 1).
+    pub knows_abortable: bool,
+}
+
 /// The answer to a JoinGroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinReply {
@@ -99,5 +112,7 @@ pub enum Effect {
         append: u64,
         /// At least one.
         records: Arc<[Record]>,
+        /// In a transaction of this one.
+        producer: Option<TransactionalProducer>,
     },
 }

@@ -94,14 +94,20 @@ impl Coordinator {
         let appends = self.appends.in_flight.values();
         let bytes: usize = appends.map(InFlight::bytes).sum();
         assert_eq!(bytes, self.appends.bytes, "bytes of appends");
-        let commits = |append: &InFlight| matches!(append.then, Then::Commit(..));
-        let none = !self.appends.in_flight.values().any(commits);
-        assert_eq!(
-            none,
-            self.appends.committing.is_empty(),
-            "offsets on their way"
-        );
+        let (mut none, mut unstable) = (true, 0);
+        for append in self.appends.in_flight.values() {
+            if let Then::Commit(commit) = &append.then {
+                none = false;
+                unstable += commit.producer.as_ref().map_or(0, |_| append.records.len());
+            }
+        }
+        let appends = &self.appends;
+        assert_eq!(none, appends.committing.is_empty(), "offsets on their way");
+        assert_eq!(unstable == 0, appends.unstable.is_empty(), "unstable");
+        let of_producers: usize = appends.of_producers.values().sum();
+        assert_eq!(unstable, of_producers, "of producers");
         self.sweep_invariants();
+        self.pending_invariants();
         for (id, entry) in &self.groups {
             assert_eq!(id, entry.group.id());
             entry.group.invariants();

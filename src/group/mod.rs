@@ -5,8 +5,9 @@
 //! the requests of members, `writes.rs` those that write, `cleanup.rs` deletes what nobody needs, `replay.rs` takes the
 //! records, `snapshot.rs` gives those that are still valid. [`ClassicGroup`] is one group: `join.rs` lets members in,
 //! `rebalance.rs` moves it from generation to generation, `telling.rs` tells its members, `subscribed.rs` finds their
-//! topics, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs` knows Kafka's formats. Nothing
-//! here knows the wire: requests come as plain values with a token, and answers leave as [`Effect`]s with that token.
+//! topics, `classic.rs` keeps the books, `persist.rs` makes a record of it. `transactions.rs` has what is committed in
+//! transactions, as long as they are not over in `pending.rs`. `records.rs` knows Kafka's formats. Nothing here knows
+//! the wire: requests come as plain values with a token, and answers leave as [`Effect`]s with that token.
 //!
 //! What is durable and what is not: committed offsets change only by replaying records that are durable, at start and
 //! at run time alike; what is on its way, however long, counts for decisions. Membership is soft state; its record is
@@ -20,8 +21,10 @@ mod cx;
 mod effect;
 mod invariants;
 pub mod join;
+mod logged;
 pub mod member;
 pub mod offsets;
+mod pending;
 mod persist;
 mod progress;
 pub mod rebalance;
@@ -31,6 +34,7 @@ mod snapshot;
 pub mod state;
 mod subscribed;
 mod telling;
+mod transactions;
 pub mod writes;
 
 #[cfg(test)]
@@ -46,7 +50,8 @@ pub use classic::ClassicGroup;
 pub use coordinator::{Coordinator, GroupsUsage};
 pub(crate) use cx::{Cx, Forget, Then, Timer};
 pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
-pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply};
+pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply, TransactionalProducer};
+pub use logged::Replayed;
 pub use member::{Member, Protocol};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit, TopicIds};
 pub use progress::SnapshotPart;

@@ -1,11 +1,11 @@
-//! Random clients against the coordinator: they join, sync, commit, fall silent,
+//! Random clients against the coordinator: they join, sync, commit, also in transactions, fall silent,
 //! leave, writes fail, the broker crashes. What must hold is checked after each step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::testing::{Client, World};
+use super::testing::{Client, Logged, LoggedOffsets, World};
 use super::{Coordinator, GroupConfig, Name, State};
 use crate::base::ErrorCode;
 
@@ -19,6 +19,11 @@ enum Step {
     Leave(usize),
     Commit(usize, i32),
     SimpleCommit(i32),
+    /// By nobody if it is none of these, in the transaction of a producer.
+    TransactionCommit(usize, i64, i32),
+    Verified(bool),
+    /// The transaction of a producer, committed or not; the marker is behind so many appends.
+    TransactionEnds(i64, bool, usize),
     Forget(usize),
     DeleteGroup,
     AppendEnds(bool),
@@ -39,6 +44,13 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.clone().prop_map(Step::Leave),
         4 => (who.clone(), 0..2).prop_map(|(who, partition)| Step::Commit(who, partition)),
         1 => (0..2).prop_map(Step::SimpleCommit),
+        4 => (0..6usize, 0..2i64, 0..2).prop_map(|(who, producer, partition)| {
+            Step::TransactionCommit(who, producer, partition)
+        }),
+        4 => proptest::bool::weighted(0.9).prop_map(Step::Verified),
+        3 => (0..2i64, any::<bool>(), 0..3usize).prop_map(|(producer, commits, behind)| {
+            Step::TransactionEnds(producer, commits, behind)
+        }),
         1 => who.prop_map(Step::Forget),
         1 => Just(Step::DeleteGroup),
         9 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
@@ -60,6 +72,7 @@ struct Waits {
     joins: BTreeMap<u64, usize>,
     syncs: BTreeMap<u64, (usize, i32)>,
     commits: BTreeMap<u64, (i32, i64)>,
+    transaction_commits: BTreeSet<u64>,
     /// With the newest offset that had been committed by then, durable or not.
     deletes: BTreeMap<u64, i64>,
 }
@@ -74,6 +87,8 @@ struct Model {
     /// Those up to this one may be deleted, but nobody may have been told so.
     may_be_deleted: i64,
     next_offset: i64,
+    /// Offsets that were committed in transactions, which count, if they do, when those are over.
+    in_transactions: BTreeSet<i64>,
     generation: i32,
 }
 
@@ -105,6 +120,7 @@ impl Model {
             deleted: 0,
             may_be_deleted: 0,
             next_offset: 0,
+            in_transactions: BTreeSet::new(),
             generation: 0,
         }
     }
@@ -134,6 +150,25 @@ impl Model {
             }
             Step::Commit(who, partition) => self.commit(&self.clients[who].clone(), partition),
             Step::SimpleCommit(partition) => self.commit(&Client::new(), partition),
+            Step::TransactionCommit(who, producer, partition) => {
+                let client = self.clients.get(who).cloned().unwrap_or(Client::new());
+                self.next_offset += 1;
+                let (offset, partitions) = (self.next_offset, partition..partition + 1);
+                self.in_transactions.insert(offset);
+                let world = &mut self.world;
+                let asked = world.commit_in_transaction(&client, producer, partitions, offset);
+                self.waits.transaction_commits.extend(asked.ok());
+            }
+            Step::Verified(may) => {
+                let result = match may {
+                    true => Ok(()),
+                    false => Err(ErrorCode::InvalidTxnState),
+                };
+                self.world.verified(result);
+            }
+            Step::TransactionEnds(producer, commits, behind) => {
+                self.world.end_transaction(producer, commits, behind);
+            }
             Step::Forget(who) => {
                 self.clients[who].id = Name::from("");
                 self.clients[who].generation = -1;
@@ -166,7 +201,10 @@ impl Model {
             Step::Restart(in_log) => {
                 let world = &mut self.world;
                 for pending in world.pending.iter().take(in_log) {
-                    world.log.extend(pending.records.iter().cloned());
+                    world.log.extend(pending.logged());
+                    let markers = pending.markers.iter();
+                    let markers = markers.map(|(of, commits)| Logged::Marker(*of, *commits));
+                    world.log.extend(markers);
                 }
                 world.restart();
                 // The connections are gone, and with them who waited.
@@ -255,7 +293,7 @@ impl Model {
                 if error.is_none() {
                     self.acked.insert(partition, offset);
                 }
-            } else {
+            } else if !self.waits.transaction_commits.remove(&token) {
                 let deleted = self.waits.deletes.remove(&token);
                 let deleted = deleted.expect("somebody waits for this");
                 if error.is_none() {
@@ -277,6 +315,9 @@ impl Model {
         for (partition, offset) in &self.acked {
             // A later one may be durable whose answer was lost in a crash.
             let now = self.world.offset(*partition);
+            if now.is_some_and(|now| self.in_transactions.contains(&now)) {
+                continue;
+            }
             let is_deleted = now.is_none() && *offset <= self.may_be_deleted;
             assert!(
                 now >= Some(*offset) || is_deleted,
@@ -287,13 +328,23 @@ impl Model {
         let record = |of: &Coordinator| of.groups.get("g").and_then(|entry| entry.record.clone());
         let known = record(&self.world.coordinator);
         assert_eq!(known, record(&replayed), "the log says something else");
-        let in_log = replayed.offsets("g");
+        let in_log = LoggedOffsets::of(&self.world.log);
+        for known in [&self.world.coordinator, &replayed] {
+            assert_eq!(
+                known.all_committed(),
+                in_log.committed(),
+                "the log says something else"
+            );
+            assert_eq!(
+                known.all_pending(),
+                in_log.pending(),
+                "the log says something else"
+            );
+        }
         for partition in 0..2 {
             let now = self.world.offset(partition);
+            let now = now.filter(|now| !self.in_transactions.contains(now));
             assert!(now.is_none_or(|now| now > self.deleted), "{now:?} is back");
-            let in_log = in_log.and_then(|offsets| offsets.get("t", partition));
-            let in_log = in_log.map(|committed| committed.offset);
-            assert_eq!(now, in_log, "the log says something else");
         }
     }
 
@@ -314,6 +365,10 @@ impl Model {
         assert!(self.waits.joins.is_empty(), "a join was forgotten");
         assert!(self.waits.syncs.is_empty(), "a sync was forgotten");
         assert!(self.waits.commits.is_empty(), "a commit was forgotten");
+        assert!(
+            self.waits.transaction_commits.is_empty(),
+            "one was forgotten"
+        );
         assert!(self.waits.deletes.is_empty(), "a deletion was forgotten");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::classic::ClassicGroup;
+use super::logged::LogPlace;
 use super::state::State;
 use crate::base::Name;
 use crate::base::TopicId;
@@ -50,10 +51,17 @@ pub struct OffsetToCommit {
     pub committed: Committed,
 }
 
+/// A committed offset, and where its record is.
+#[derive(Clone, Debug)]
+struct Placed {
+    committed: Committed,
+    place: LogPlace,
+}
+
 /// All committed offsets of a group.
 #[derive(Clone, Debug, Default)]
 pub struct GroupOffsets {
-    by_topic: BTreeMap<Name, BTreeMap<i32, Committed>>,
+    by_topic: BTreeMap<Name, BTreeMap<i32, Placed>>,
     /// How many there are, and the bytes of their names and metadata.
     count: usize,
     text_bytes: usize,
@@ -69,7 +77,14 @@ impl GroupOffsets {
     /// The offset of one partition.
     #[must_use]
     pub fn get(&self, topic: &str, partition: i32) -> Option<&Committed> {
-        self.by_topic.get(topic)?.get(&partition)
+        let placed = self.by_topic.get(topic)?.get(&partition)?;
+        Some(&placed.committed)
+    }
+
+    /// Where the record of one partition is.
+    pub(super) fn place(&self, topic: &str, partition: i32) -> Option<LogPlace> {
+        let placed = self.by_topic.get(topic)?.get(&partition)?;
+        Some(placed.place)
     }
 
     /// Whether there is no offset.
@@ -83,6 +98,15 @@ impl GroupOffsets {
         &'a self,
         after: Option<&(Name, i32)>,
     ) -> impl Iterator<Item = (&'a Name, i32, &'a Committed)> + use<'a> {
+        let placed = self.placed_after(after);
+        placed.map(|(topic, partition, committed, _)| (topic, partition, committed))
+    }
+
+    /// The same, with the places of their records.
+    pub(super) fn placed_after<'a>(
+        &'a self,
+        after: Option<&(Name, i32)>,
+    ) -> impl Iterator<Item = (&'a Name, i32, &'a Committed, LogPlace)> + use<'a> {
         let after = after.cloned();
         let from = after.as_ref();
         let from = from.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
@@ -93,7 +117,9 @@ impl GroupOffsets {
                 _ => Bound::Unbounded,
             };
             let offsets = offsets.range((from, Bound::Unbounded));
-            offsets.map(move |(partition, committed)| (topic, *partition, committed))
+            offsets.map(move |(partition, Placed { committed, place })| {
+                (topic, *partition, committed, *place)
+            })
         })
     }
 
@@ -110,18 +136,24 @@ impl GroupOffsets {
         self.bytes
     }
 
-    pub(super) fn put(&mut self, topic: &str, partition: i32, committed: Committed) {
+    pub(super) fn put(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        committed: Committed,
+        place: LogPlace,
+    ) {
         self.count += 1;
         self.text_bytes += topic.len() + committed.metadata.len();
         self.bytes += OFFSET_BYTES + committed.metadata.len();
         let Some(offsets) = self.by_topic.get_mut(topic) else {
             self.bytes += TOPIC_BYTES + topic.len();
-            let offsets = BTreeMap::from([(partition, committed)]);
+            let offsets = BTreeMap::from([(partition, Placed { committed, place })]);
             self.by_topic.insert(Name::from(topic), offsets);
             return;
         };
-        if let Some(before) = offsets.insert(partition, committed) {
-            self.uncount(topic, &before);
+        if let Some(before) = offsets.insert(partition, Placed { committed, place }) {
+            self.uncount(topic, &before.committed);
         }
     }
 
@@ -135,7 +167,7 @@ impl GroupOffsets {
             self.by_topic.remove(topic);
         }
         if let Some(removed) = removed {
-            self.uncount(topic, &removed);
+            self.uncount(topic, &removed.committed);
         }
     }
 
@@ -149,8 +181,8 @@ impl GroupOffsets {
     /// Panics if something was counted wrongly. For tests and the simulator.
     pub(super) fn invariants(&self) {
         let mut again = Self::default();
-        for (topic, partition, committed) in self.after(None) {
-            again.put(topic, partition, committed.clone());
+        for (topic, partition, committed, place) in self.placed_after(None) {
+            again.put(topic, partition, committed.clone(), place);
         }
         let counts = |offsets: &Self| (offsets.count, offsets.text_bytes, offsets.bytes);
         assert_eq!(counts(self), counts(&again), "counts of offsets");

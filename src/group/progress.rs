@@ -14,8 +14,10 @@ pub(super) struct SnapshotProgress {
     /// Appends with smaller numbers have to end before it goes on.
     pub waits_for: u64,
     pub goes_on: GoesOn,
-    /// Keys that appends were to write which have failed.
+    /// Keys that appends were to write which have failed, or of offsets that count by a marker.
     pub again: BTreeSet<Bytes>,
+    /// Keys of which transactions that are not over have offsets: a record that is written now would lie behind those.
+    pub skipped: BTreeSet<Bytes>,
 }
 
 /// A pass through all offsets that deletes those of topics that are gone.
@@ -69,7 +71,7 @@ impl GoesOn {
 pub enum SnapshotPart {
     /// Records to be appended now, before anything else happens; perhaps none.
     Records(Vec<Record>),
-    /// Nothing before another append has ended.
+    /// Nothing before another append has ended, or a transaction is over.
     Wait,
     /// It is whole: when its last part is durable, what was before its beginning is not needed any more.
     All,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::testing::{Client, World};
+use super::testing::{Client, Logged, World};
 use super::*;
 use crate::base::{ErrorCode as E, limits::OFFSETS_PER_COMMIT_MAX};
 
@@ -633,7 +633,7 @@ fn damaged_records_make_sane_groups() {
         ..records::GroupValue::default()
     };
     let record = (records::group_key("g"), Some(records::group_value(&value)));
-    w.log.push(record);
+    w.log.push(Logged::Record(record, None));
     w.restart();
     assert_eq!(w.coordinator.group("g").unwrap().members().count(), 2);
     w.advance(1);

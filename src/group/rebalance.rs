@@ -371,12 +371,14 @@ impl ClassicGroup {
         ErrorCode::None
     }
 
-    /// Whether this member may commit offsets now.
+    /// Whether this member may commit offsets now. In a transaction neither the state counts nor, as long as the
+    /// request names no member, who is one: its versions before 3 have no place for that.
     pub(super) fn check_commit(
         &self,
         member: &str,
         instance: Option<&str>,
         generation: i32,
+        in_transaction: bool,
     ) -> Result<(), ErrorCode> {
         match self.state {
             State::Dead => return Err(ErrorCode::CoordinatorNotAvailable),
@@ -388,15 +390,22 @@ impl ClassicGroup {
             | State::Stable => {}
         }
         if generation < 0 && member.is_empty() && instance.is_none() {
-            return Err(ErrorCode::UnknownMemberId);
+            return match in_transaction {
+                true => Ok(()),
+                false => Err(ErrorCode::UnknownMemberId),
+            };
         }
         self.check_member(member, instance)?;
         if generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
         match self.state {
-            State::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
-            State::Empty | State::PreparingRebalance | State::Stable | State::Dead => Ok(()),
+            State::CompletingRebalance if !in_transaction => Err(ErrorCode::RebalanceInProgress),
+            State::Empty
+            | State::PreparingRebalance
+            | State::CompletingRebalance
+            | State::Stable
+            | State::Dead => Ok(()),
         }
     }
 }

@@ -1,42 +1,64 @@
 //! Durable records become state: at start all of them, at run time those of
-//! offsets and deletions, as they become durable.
+//! offsets and deletions, as they become durable. Offsets of transactions wait for the marker, at either time.
 
 use bytes::Bytes;
 
 use super::coordinator::Entry;
+use super::logged::{LogPlace, Replayed};
+use super::pending::{Pending, PendingOffsets};
 use super::records::{self, Key, RecordError};
 use super::{ClassicGroup, Coordinator, GroupOffsets, Name, Record, TopicIds};
 use crate::base::TopicId;
 
 impl Coordinator {
-    /// Applies one durable record: at start each record of the partition, in log order. The timestamp
-    /// (wall clock ms) stands in where an old record does not say since when a group is as it is; and the id that a
+    /// Applies one durable record at start: each of the partition, in log order. The timestamp
+    /// stands in where an old record does not say since when a group is as it is; and the id that a
     /// topic has now where a record does not say of which one an offset is: whoever deletes it later deletes that.
-    pub fn replay(
+    pub fn replay(&mut self, record: Replayed<'_>, ids: TopicIds<'_>) -> Result<(), RecordError> {
+        let place = self.next_place(0);
+        self.replay_at(record, ids, place)
+    }
+
+    /// Where the records of an append with this number are that has just ended.
+    pub(super) fn next_place(&mut self, append: u64) -> LogPlace {
+        self.placed += 1;
+        let order = self.placed;
+        LogPlace { order, append }
+    }
+
+    /// The same, also at run time.
+    pub(super) fn replay_at(
         &mut self,
-        key: &[u8],
-        value: Option<&[u8]>,
-        record_ms: i64,
+        record: Replayed<'_>,
         ids: TopicIds<'_>,
+        place: LogPlace,
     ) -> Result<(), RecordError> {
-        let replayed = self.replay_record(key, value, record_ms, ids);
+        let replayed = self.replay_record(record, ids, place);
         self.foreign |= replayed.is_err();
         replayed
     }
 
     fn replay_record(
         &mut self,
-        key: &[u8],
-        value: Option<&[u8]>,
-        record_ms: i64,
+        record: Replayed<'_>,
         ids: TopicIds<'_>,
+        at: LogPlace,
     ) -> Result<(), RecordError> {
+        let Replayed {
+            key,
+            value,
+            timestamp_ms: record_ms,
+            producer,
+        } = record;
         match records::parse_key(key)? {
             Key::Offset {
                 group,
                 topic,
                 partition,
-            } => self.replay_offset((group, topic, partition), value, ids),
+            } => {
+                let place = (group, topic, partition);
+                self.replay_offset(place, value, (producer, at), ids)
+            }
             Key::Group(id) => {
                 let group = match value {
                     Some(value) => {
@@ -66,10 +88,12 @@ impl Coordinator {
         &mut self,
         (group, topic, partition): (&str, &str, i32),
         value: Option<&[u8]>,
+        (producer, place): (Option<i64>, LogPlace),
         ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
         let Some(value) = value else {
             self.change(group, |entry| entry.offsets.remove(topic, partition));
+            self.forget_pending((group, topic, partition));
             return Ok(());
         };
         let mut committed = records::parse_offset_value(value)?;
@@ -82,26 +106,36 @@ impl Coordinator {
             let group = ClassicGroup::new(id.clone(), None);
             self.add(id, Entry::new(group, GroupOffsets::default()));
         }
-        self.change(group, |entry| {
-            entry.offsets.put(topic, partition, committed);
-        });
+        match producer {
+            Some(producer) => {
+                let pending = Pending { committed, place };
+                self.put_pending((group, topic, partition), producer, pending);
+            }
+            None => self.change(group, |entry| {
+                entry.offsets.put(topic, partition, committed, place);
+            }),
+        }
         Ok(())
     }
 
     /// The group as its record describes it, and the record.
     fn replay_group(&mut self, id: Name, group: Option<(ClassicGroup, Bytes)>) {
         let before = self.take_out(&id);
-        let offsets = before.map(|entry| entry.offsets).unwrap_or_default();
+        let (offsets, pending) = match before {
+            Some(entry) => (entry.offsets, entry.pending),
+            None => (GroupOffsets::default(), PendingOffsets::default()),
+        };
         // A tombstone leaves offsets alone: Kafka writes one without touching them when a group
         // goes over to the new protocol.
         let (group, record) = match group {
-            None if offsets.is_empty() => return,
+            None if offsets.is_empty() && pending.is_empty() => return,
             None => (ClassicGroup::new(id.clone(), None), None),
             Some((group, record)) => (group, Some(record)),
         };
         let entry = Entry {
             group,
             offsets,
+            pending,
             record,
         };
         self.add(id, entry);

@@ -10,6 +10,13 @@
 //! - those that were on their way when a part was made have to end before the snapshot is whole.
 //!
 //! Both are appends that exist already: no moment is needed at which nothing is on its way.
+//!
+//! So it is with transactions. What one has committed that is not over yet counts by where its record lies, not by
+//! where its marker does, so no record may come to lie between the two that says what was committed before:
+//!
+//! - what there is under a key of which a transaction has an offset is written when none has any more;
+//! - transactions of which there are records before the beginning have to be over before the snapshot is whole. What
+//!   they have committed is written once more: their markers lie behind the beginning, and nothing before it stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -17,17 +24,20 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::coordinator::Entry;
-use super::cx::Since;
+use super::cx::{Appends, Since};
+use super::logged::LogPlace;
 use super::progress::{GoesOn, SnapshotPart, SnapshotProgress};
 use super::records::{self, Key};
-use super::{Coordinator, Name, Record};
+use super::{Committed, Coordinator, Name, Record};
 
 /// Records of a part, and what else it has cost.
 struct Part<'a> {
     records: Vec<Record>,
     bytes: usize,
     bytes_max: usize,
+    appends: &'a Appends,
     since: &'a Since,
+    skipped: &'a mut BTreeSet<Bytes>,
 }
 
 impl Part<'_> {
@@ -48,6 +58,62 @@ impl Part<'_> {
         }
     }
 
+    /// Takes a committed offset, unless its record lies behind the beginning, or a transaction has one.
+    fn take_offset(
+        &mut self,
+        (id, entry): (&str, &Entry),
+        (topic, partition): (&str, i32),
+        (committed, place): (&Committed, LogPlace),
+    ) {
+        self.bytes += Self::LOOK_BYTES;
+        if self.since.began_before(place) {
+            return;
+        }
+        let key = records::offset_key(id, topic, partition);
+        if self.is_unstable((id, entry), (topic, partition)) {
+            self.bytes += key.len();
+            self.skipped.insert(key);
+        } else {
+            self.take(key, || records::offset_value(committed));
+        }
+    }
+
+    /// Whether a transaction has an offset for a partition, or writes one.
+    fn is_unstable(&self, (id, entry): (&str, &Entry), (topic, partition): (&str, i32)) -> bool {
+        let writes = self.appends.unstable.get(id);
+        entry.pending.contains(topic, partition)
+            || writes.is_some_and(|writes| writes.contains(topic, partition))
+    }
+
+    /// Takes what is durable under a key.
+    fn take_key(&mut self, groups: &BTreeMap<Name, Entry>, key: Bytes) {
+        self.bytes += Self::LOOK_BYTES;
+        match records::parse_key(&key) {
+            Ok(Key::Group(id)) => {
+                let record = groups.get(id).and_then(|entry| entry.record.clone());
+                if let Some(record) = record {
+                    self.take(key, || record);
+                }
+            }
+            Ok(Key::Offset {
+                group,
+                topic,
+                partition,
+            }) => {
+                let entry = groups.get(group);
+                let placed = entry.and_then(|entry| {
+                    let committed = entry.offsets.get(topic, partition)?;
+                    Some((entry, committed, entry.offsets.place(topic, partition)?))
+                });
+                if let Some((entry, committed, place)) = placed {
+                    let of = (topic, partition);
+                    self.take_offset((group, entry), of, (committed, place));
+                }
+            }
+            Ok(Key::Other(_)) | Err(_) => {}
+        }
+    }
+
     /// Takes what a group has, but for its record and its offsets up to a place in it. Returns where to go on in it.
     fn take_group(
         &mut self,
@@ -61,9 +127,8 @@ impl Part<'_> {
         {
             self.take(records::group_key(id), || record.clone());
         }
-        for (topic, partition, committed) in entry.offsets.after(within) {
-            let key = records::offset_key(id, topic, partition);
-            self.take(key, || records::offset_value(committed));
+        for (topic, partition, committed, place) in entry.offsets.placed_after(within) {
+            self.take_offset((id, entry), (topic, partition), (committed, place));
             if self.is_full() {
                 return Some((topic.clone(), partition));
             }
@@ -86,11 +151,12 @@ impl Coordinator {
         if !self.loaded || self.foreign {
             return false;
         }
-        self.appends.since = Some(Since::from(self.appends.next));
+        self.appends.since = Some(Since::begins(self.appends.next));
         self.snapshot = Some(SnapshotProgress {
             waits_for: self.appends.next,
             goes_on: GoesOn::After(None),
             again: BTreeSet::new(),
+            skipped: BTreeSet::new(),
         });
         true
     }
@@ -103,42 +169,57 @@ impl Coordinator {
         if !self.appends.have_ended_before(snapshot.waits_for) {
             return SnapshotPart::Wait;
         }
+        let SnapshotProgress {
+            waits_for,
+            goes_on,
+            again,
+            skipped,
+        } = snapshot;
         let mut part = Part {
             records: Vec::new(),
             bytes: 0,
             bytes_max,
+            appends: &self.appends,
             since,
+            skipped,
         };
-        if let GoesOn::All = snapshot.goes_on {
-            if snapshot.again.is_empty() {
+        if let GoesOn::All = goes_on {
+            let mut looked = false;
+            while !part.is_full()
+                && let Some(key) = next_again(&self.groups, again, &mut part)
+            {
+                looked = true;
+                part.take_key(&self.groups, key);
+            }
+            if !looked {
+                let reaches_back = self
+                    .open
+                    .oldest()
+                    .is_some_and(|append| append < since.from());
+                if reaches_back || !part.skipped.is_empty() {
+                    return SnapshotPart::Wait;
+                }
                 self.end_snapshot();
                 return SnapshotPart::All;
             }
-            while !part.is_full()
-                && let Some(key) = snapshot.again.pop_first()
-            {
-                if let Some(value) = durable_value(&self.groups, &key) {
-                    part.take(key, || value);
-                }
-            }
         } else {
-            let (from, mut within) = snapshot.goes_on.begins();
-            snapshot.goes_on = GoesOn::All;
+            let (from, mut within) = goes_on.begins();
+            *goes_on = GoesOn::All;
             for (id, entry) in self.groups.range((from, Bound::Unbounded)) {
                 let at = within.take().filter(|(of, _)| of == id).map(|(_, at)| at);
                 if let Some(at) = part.take_group(id, entry, at.as_ref()) {
-                    snapshot.goes_on = GoesOn::Within(id.clone(), at);
+                    *goes_on = GoesOn::Within(id.clone(), at);
                     break;
                 }
                 if part.is_full() {
-                    snapshot.goes_on = GoesOn::After(Some(id.clone()));
+                    *goes_on = GoesOn::After(Some(id.clone()));
                     break;
                 }
             }
         }
         let records = part.records;
-        if let GoesOn::All = snapshot.goes_on {
-            snapshot.waits_for = self.appends.next;
+        if let GoesOn::All = goes_on {
+            *waits_for = self.appends.next;
         }
         SnapshotPart::Records(records)
     }
@@ -153,33 +234,77 @@ impl Coordinator {
     pub(super) fn snapshot_again(&mut self, failed: &[Record]) {
         if let Some(snapshot) = &mut self.snapshot {
             let keys = failed.iter().map(|(key, _)| key);
-            let known = keys.filter(|key| durable_value(&self.groups, key).is_some());
+            let known = keys.filter(|key| is_durable(&self.groups, key));
             snapshot.again.extend(known.cloned());
+        }
+    }
+
+    /// A marker has made an offset count whose record is at this place. One that lies before the beginning is written
+    /// once more, whether its key had its turn or not.
+    pub(super) fn snapshot_moved(&mut self, place: LogPlace, key: impl FnOnce() -> Bytes) {
+        if let (Some(snapshot), Some(since)) = (&mut self.snapshot, &self.appends.since)
+            && !since.began_before(place)
+        {
+            snapshot.again.insert(key());
         }
     }
 }
 
-/// What is durable under a key.
-fn durable_value(groups: &BTreeMap<Name, Entry>, key: &[u8]) -> Option<Bytes> {
-    match records::parse_key(key).ok()? {
-        Key::Group(id) => groups.get(id)?.record.clone(),
-        Key::Offset {
+/// What is to be written of what was not before: the next key, if it can be.
+fn next_again(
+    groups: &BTreeMap<Name, Entry>,
+    again: &mut BTreeSet<Bytes>,
+    part: &mut Part<'_>,
+) -> Option<Bytes> {
+    again.pop_first().or_else(|| {
+        let key = part.skipped.first()?;
+        match is_unstable(groups, part, key) {
+            true => None,
+            false => part.skipped.pop_first(),
+        }
+    })
+}
+
+/// Whether a transaction has an offset under this key, or writes one, and what was committed before lies before the
+/// beginning.
+fn is_unstable(groups: &BTreeMap<Name, Entry>, part: &Part<'_>, key: &[u8]) -> bool {
+    let Ok(Key::Offset {
+        group,
+        topic,
+        partition,
+    }) = records::parse_key(key)
+    else {
+        return false;
+    };
+    let Some(entry) = groups.get(group) else {
+        return false;
+    };
+    let place = entry.offsets.place(topic, partition);
+    place.is_some_and(|place| !part.since.began_before(place))
+        && part.is_unstable((group, entry), (topic, partition))
+}
+
+/// Whether something is durable under a key.
+fn is_durable(groups: &BTreeMap<Name, Entry>, key: &[u8]) -> bool {
+    match records::parse_key(key) {
+        Ok(Key::Group(id)) => groups.get(id).is_some_and(|entry| entry.record.is_some()),
+        Ok(Key::Offset {
             group,
             topic,
             partition,
-        } => {
-            let committed = groups.get(group)?.offsets.get(topic, partition)?;
-            Some(records::offset_value(committed))
+        }) => {
+            let entry = groups.get(group);
+            entry.is_some_and(|entry| entry.offsets.get(topic, partition).is_some())
         }
-        Key::Other(_) => None,
+        Ok(Key::Other(_)) | Err(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::SnapshotPart;
-    use super::super::testing::{Client, World};
-    use super::super::{GroupConfig, Name, Record, TopicIds};
+    use super::super::testing::{Client, Logged, LoggedOffsets, World, replay};
+    use super::super::{GroupConfig, Name, Replayed, TopicIds};
     use crate::base::{ErrorCode, Mono, Now, Rng, TopicId};
     use crate::group::Coordinator;
 
@@ -191,11 +316,10 @@ mod tests {
     const NO_IDS: TopicIds<'static> = &|_| TopicId::ZERO;
 
     /// What a coordinator knows after it has replayed these records of the partition.
-    fn replayed<'a>(records: impl IntoIterator<Item = &'a Record>) -> Coordinator {
+    fn replayed<'a>(log: impl IntoIterator<Item = &'a Logged>) -> Coordinator {
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
-        for (key, value) in records {
-            let replayed = coordinator.replay(key, value.as_deref(), 5, NO_IDS);
-            assert!(replayed.is_ok());
+        for logged in log {
+            replay(&mut coordinator, logged, 5, NO_IDS);
         }
         coordinator.loaded(NOW, &mut Vec::new());
         coordinator.invariants();
@@ -206,18 +330,20 @@ mod tests {
     fn shown(coordinator: &Coordinator) -> String {
         let groups = coordinator.groups.iter();
         let shown = groups.filter(|(_, entry)| entry.record_bytes() > 0);
-        let shown =
-            shown.map(|(id, entry)| format!("{id} {:?} {:?}\n", entry.record, entry.offsets));
+        let shown = shown.map(|(id, entry)| {
+            let offsets: Vec<_> = entry.offsets.after(None).collect();
+            format!("{id} {:?} {offsets:?}\n", entry.record)
+        });
         shown.collect()
     }
 
     /// A snapshot for which nothing has to be waited for.
-    fn snapshot(coordinator: &mut Coordinator) -> Vec<Record> {
+    fn snapshot(coordinator: &mut Coordinator) -> Vec<Logged> {
         assert!(coordinator.begin_snapshot());
         let mut all = Vec::new();
         loop {
             match coordinator.snapshot_part(1) {
-                SnapshotPart::Records(records) => all.extend(records),
+                SnapshotPart::Records(records) => all.extend(Logged::all(&records, None)),
                 SnapshotPart::All => return all,
                 other => panic!("{other:?}"),
             }
@@ -237,7 +363,10 @@ mod tests {
         let log = world.log.clone();
         let snapshot = snapshot(&mut world.coordinator);
         assert_eq!(snapshot.len(), 1 + 3, "the group, and its three offsets");
-        let size = |(key, value): &Record| key.len() + value.as_ref().map_or(0, |v| v.len());
+        let size = |logged: &Logged| match logged {
+            Logged::Record((key, value), _) => key.len() + value.as_ref().map_or(0, |v| v.len()),
+            Logged::Marker(..) => 0,
+        };
         let bytes: usize = snapshot.iter().map(size).sum();
         let told = world.coordinator.durable_bytes();
         assert!(told >= bytes && told < bytes * 2, "{told} for {bytes}");
@@ -253,15 +382,20 @@ mod tests {
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
         assert!(!coordinator.begin_snapshot());
         coordinator.loaded(NOW, &mut Vec::new());
-        assert_eq!(snapshot(&mut coordinator), []);
+        assert!(snapshot(&mut coordinator).is_empty());
         assert!(coordinator.begin_snapshot());
         coordinator.unload(NOW, &mut Vec::new());
         assert_eq!(coordinator.snapshot_part(1), SnapshotPart::Lost);
         assert!(!coordinator.begin_snapshot());
         // A record of a kind that this release does not know.
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
-        let key = [0, 99, 1, 2, 3];
-        assert!(coordinator.replay(&key, None, 0, NO_IDS).is_ok());
+        let record = Replayed {
+            key: &[0, 99, 1, 2, 3],
+            value: None,
+            timestamp_ms: 0,
+            producer: None,
+        };
+        assert!(coordinator.replay(record, NO_IDS).is_ok());
         coordinator.loaded(NOW, &mut Vec::new());
         assert!(!coordinator.begin_snapshot());
     }
@@ -271,15 +405,21 @@ mod tests {
         let mut world = World::new(GroupConfig::default());
         let mut client = Client::new();
         world.stable(&mut [&mut client]);
-        let (key, value) = world.log.last().cloned().unwrap();
+        let Some(Logged::Record((key, value), None)) = world.log.last().cloned() else {
+            panic!("a record");
+        };
         let mut value = super::records::parse_group_value(&value.unwrap()).unwrap();
         value.state_since_ms = None;
         let value = super::records::group_value(&value);
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
-        assert!(coordinator.replay(&key, Some(&value), 77, NO_IDS).is_ok());
+        let logged = Logged::Record((key, Some(value)), None);
+        replay(&mut coordinator, &logged, 77, NO_IDS);
         coordinator.loaded(NOW, &mut Vec::new());
         let records = snapshot(&mut coordinator);
-        let value = super::records::parse_group_value(records[0].1.as_ref().unwrap()).unwrap();
+        let Logged::Record((_, Some(value)), _) = &records[0] else {
+            panic!("a record");
+        };
+        let value = super::records::parse_group_value(value).unwrap();
         assert_eq!(value.state_since_ms, Some(77));
     }
 
@@ -310,7 +450,7 @@ mod tests {
             let (mut records, mut ends) = (Vec::new(), ends.into_iter());
             loop {
                 match world.coordinator.snapshot_part(1 << 20) {
-                    SnapshotPart::Records(more) => records.extend(more),
+                    SnapshotPart::Records(more) => records.extend(Logged::all(&more, None)),
                     SnapshotPart::Wait => world.append_ends(ends.next().unwrap()),
                     SnapshotPart::All => break,
                     SnapshotPart::Lost => panic!("nobody has given it up"),
@@ -344,7 +484,8 @@ mod tests {
 
     struct Batch {
         is_snapshot: bool,
-        records: Vec<Record>,
+        is_marker: bool,
+        logged: Vec<Logged>,
     }
 
     impl Log {
@@ -362,19 +503,39 @@ mod tests {
             }
         }
 
-        fn push(&mut self, is_snapshot: bool, records: Vec<Record>) {
+        fn push(&mut self, is_snapshot: bool, logged: Vec<Logged>) {
+            let is_marker = matches!(logged[..], [Logged::Marker(..)]);
             self.batches.push(Batch {
                 is_snapshot,
-                records,
+                is_marker,
+                logged,
             });
         }
 
         /// The next append that is not in the log comes to be in it.
         fn place(&mut self) {
             if let Some(pending) = self.world.pending.get(self.placed) {
-                let records = pending.records.to_vec();
+                let logged = pending.logged().collect();
                 self.placed += 1;
-                self.push(false, records);
+                self.push(false, logged);
+            }
+        }
+
+        /// One in a transaction may be in the log, and is at once.
+        fn verify(&mut self) {
+            self.world.verified(Ok(()));
+            while self.placed < self.world.pending.len() {
+                self.place();
+            }
+        }
+
+        /// A transaction is over: a marker comes to be in the log.
+        fn end_transaction(&mut self) {
+            let (producer, commits) = (self.rng.below(2) as i64, self.rng.chance(1, 2));
+            self.world.end_transaction(producer, commits, self.placed);
+            self.push(false, vec![Logged::Marker(producer, commits)]);
+            if self.placed == 0 {
+                self.durable = self.batches.len();
             }
         }
 
@@ -385,22 +546,37 @@ mod tests {
                 }
                 return;
             }
-            let own = (0..self.batches.len()).filter(|at| !self.batches[*at].is_snapshot);
+            let is_append = |batch: &Batch| !batch.is_snapshot && !batch.is_marker;
+            let own = (0..self.batches.len()).filter(|at| is_append(&self.batches[*at]));
             let at = own.rev().nth(self.placed - 1).unwrap();
-            self.durable = self.durable.max(at + 1);
+            let behind = self.batches[at + 1..].iter();
+            let behind = behind.take_while(|batch| !is_append(batch));
+            let marker = behind
+                .enumerate()
+                .filter(|(_, batch)| batch.is_marker)
+                .last();
+            let end = marker.map_or(at + 1, |(n, _)| at + 2 + n);
+            self.durable = self.durable.max(end);
             self.placed -= 1;
             self.world.append_ends(Ok(()));
         }
 
         fn snapshot(&mut self) {
             let bytes_max = 1 + self.rng.below(400) as usize;
-            match self.world.coordinator.snapshot_part(bytes_max) {
+            let world = &mut self.world;
+            match world.coordinator.snapshot_part(bytes_max) {
                 SnapshotPart::Lost => {
                     self.first = self.batches.len();
                     assert!(self.world.coordinator.begin_snapshot());
                 }
-                SnapshotPart::Wait => assert!(!self.world.pending.is_empty()),
-                SnapshotPart::Records(records) => self.push(true, records),
+                SnapshotPart::Wait => {
+                    let nothing_waits = world.pending.is_empty() && world.parked.is_empty();
+                    assert!(!nothing_waits || !world.coordinator.all_pending().is_empty());
+                }
+                SnapshotPart::Records(records) if records.is_empty() => {}
+                SnapshotPart::Records(records) => {
+                    self.push(true, Logged::all(&records, None).collect());
+                }
                 SnapshotPart::All => {
                     let is_last = |batch: &Batch| batch.is_snapshot;
                     let end = self
@@ -414,19 +590,33 @@ mod tests {
             }
         }
 
-        /// Whatever end the log has after a crash: what it holds is what it would hold without snapshots.
-        fn check(&self) {
-            for end in self.durable..=self.batches.len() {
+        /// Whatever end the log has after a crash, and however transactions end then: what it holds is what it would
+        /// hold without snapshots.
+        fn check(&mut self) {
+            let ends = [&[][..], &[0, 1], &[1, 0], &[1]];
+            let ends = ends.map(|ends| -> Vec<Logged> {
+                ends.iter().map(|of| Logged::Marker(*of, true)).collect()
+            });
+            let ends_there = self.batches.len() - self.durable;
+            for end in [0, self.rng.below(ends_there as u64 + 1), ends_there as u64] {
+                let end = self.durable + end as usize;
                 let whole = self.batches[..end].iter();
                 let whole = whole.filter(|batch| !batch.is_snapshot);
+                let whole = whole.flat_map(|batch| &batch.logged);
                 let (first, _) = self.dropped;
-                for first in [0, first] {
-                    let kept = self.batches[first..end.max(first)].iter();
-                    assert_eq!(
-                        shown(&replayed(kept.flat_map(|batch| &batch.records))),
-                        shown(&replayed(whole.clone().flat_map(|batch| &batch.records))),
-                        "from {first} to {end}"
-                    );
+                for ends in &ends {
+                    let all = replayed(whole.clone().chain(ends));
+                    let by_the_rules = LoggedOffsets::of(whole.clone().chain(ends));
+                    assert_eq!(all.all_committed(), by_the_rules.committed());
+                    for first in [0, first] {
+                        let kept = self.batches[first..end.max(first)].iter();
+                        let kept = kept.flat_map(|batch| &batch.logged).chain(ends);
+                        assert_eq!(
+                            shown(&replayed(kept)),
+                            shown(&all),
+                            "from {first} to {end}, then {ends:?}"
+                        );
+                    }
                 }
             }
         }
@@ -438,7 +628,14 @@ mod tests {
                 ..Client::new()
             };
             let (world, mut effects) = (&mut self.world, Vec::new());
-            match self.rng.below(12) {
+            match self.rng.below(15) {
+                12.. => {
+                    let producer = self.rng.below(2) as i64;
+                    let partition = self.rng.below(6) as i32;
+                    let until = partition + 1 + self.rng.below(3) as i32;
+                    let offset = self.rng.below(1000) as i64;
+                    _ = world.commit_in_transaction(&nobody, producer, partition..until, offset);
+                }
                 0..5 => {
                     let partition = self.rng.below(6) as i32;
                     let until = partition + 1 + self.rng.below(3) as i32;
@@ -488,14 +685,16 @@ mod tests {
         let mut finished = 0;
         for seed in 0..60 {
             let mut log = Log::new(seed);
-            for _ in 0..200 {
-                match log.rng.below(8) {
+            for _ in 0..300 {
+                match log.rng.below(10) {
                     0..3 => log.act(),
                     3 | 4 => log.place(),
                     5 => log.end_first(),
+                    6 => log.verify(),
+                    7 => log.end_transaction(),
                     _ => log.snapshot(),
                 }
-                if log.rng.chance(1, 8) {
+                if log.rng.chance(1, 20) {
                     log.check();
                 }
             }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use super::coordinator::HeartbeatRequest;
 use super::join::JoinRequest;
 use super::rebalance::{Leaving, SyncRequest};
+use super::records::{self, Key};
 use super::writes::CommitRequest;
 use super::{
     Committed, Coordinator, Effect, GroupConfig, JoinReply, Name, OffsetToCommit, Protocol, Record,
-    State, SyncReply,
+    Replayed, State, SyncReply, TopicIds, TransactionalProducer,
 };
 use crate::base::limits::OFFSETS_PER_SLICE;
 use crate::base::{ErrorCode, Mono, Now, TopicId};
@@ -25,6 +26,7 @@ pub fn commit_of(topic: &str, id: TopicId, now: Now) -> CommitRequest {
         instance: None,
         generation: -1,
         knows_group_id_not_found: true,
+        producer: None,
         offsets: vec![OffsetToCommit {
             topic: Name::from(topic),
             partition: 0,
@@ -42,6 +44,11 @@ pub fn commit_of(topic: &str, id: TopicId, now: Now) -> CommitRequest {
 }
 
 impl Pending {
+    /// Its records in the log.
+    pub fn logged(&self) -> impl Iterator<Item = Logged> {
+        Logged::all(&self.records, self.producer)
+    }
+
     /// Bytes of its keys and values.
     pub fn bytes(&self) -> usize {
         let of = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Bytes::len);
@@ -53,8 +60,143 @@ impl Pending {
 pub struct Pending {
     pub append: u64,
     pub records: Arc<[Record]>,
+    /// In whose transaction.
+    pub producer: Option<i64>,
     /// It is in the log, and nobody waits for it any more.
     pub is_late: bool,
+    /// Markers behind it.
+    pub markers: Vec<(i64, bool)>,
+}
+
+/// What a log holds.
+#[derive(Clone, Debug)]
+pub enum Logged {
+    /// A record, perhaps in a transaction of a producer.
+    Record(Record, Option<i64>),
+    /// The end of a transaction, committed or not.
+    Marker(i64, bool),
+}
+
+impl Logged {
+    pub fn all(records: &[Record], producer: Option<i64>) -> impl Iterator<Item = Self> {
+        let records = records.iter().cloned();
+        records.map(move |record| Self::Record(record, producer))
+    }
+}
+
+/// A coordinator that reads it knows this.
+pub fn replay(
+    coordinator: &mut Coordinator,
+    logged: &Logged,
+    timestamp_ms: i64,
+    ids: TopicIds<'_>,
+) {
+    match logged {
+        Logged::Record((key, value), producer) => {
+            let record = Replayed {
+                key,
+                value: value.as_deref(),
+                timestamp_ms,
+                producer: *producer,
+            };
+            coordinator.replay(record, ids).unwrap();
+        }
+        Logged::Marker(producer, commits) => coordinator.marker(*producer, *commits),
+    }
+}
+
+/// Group, topic and partition of an offset.
+pub type OffsetPlace = (Name, Name, i32);
+
+/// What a log says of offsets, by the rules alone.
+#[derive(Clone, Debug, Default)]
+pub struct LoggedOffsets {
+    at: usize,
+    /// By group, topic and partition: the offset, and where it was written.
+    committed: BTreeMap<OffsetPlace, (i64, usize)>,
+    /// The same by producer.
+    pending: BTreeMap<(i64, OffsetPlace), (i64, usize)>,
+}
+
+impl LoggedOffsets {
+    pub fn of<'a>(log: impl IntoIterator<Item = &'a Logged>) -> Self {
+        let mut offsets = Self::default();
+        log.into_iter().for_each(|logged| offsets.add(logged));
+        offsets
+    }
+
+    pub fn add(&mut self, logged: &Logged) {
+        self.at += 1;
+        match logged {
+            Logged::Record((key, value), producer) => {
+                let Ok(Key::Offset {
+                    group,
+                    topic,
+                    partition,
+                }) = records::parse_key(key)
+                else {
+                    return;
+                };
+                let of = (Name::from(group), Name::from(topic), partition);
+                let Some(value) = value else {
+                    self.committed.remove(&of);
+                    return self.pending.retain(|(_, pending), _| *pending != of);
+                };
+                let offset = records::parse_offset_value(value).unwrap().offset;
+                match producer {
+                    None => self.committed.insert(of, (offset, self.at)),
+                    Some(producer) => self.pending.insert((*producer, of), (offset, self.at)),
+                };
+            }
+            Logged::Marker(producer, commits) => {
+                let of_all = std::mem::take(&mut self.pending);
+                for ((of_producer, of), (offset, at)) in of_all {
+                    if of_producer != *producer {
+                        self.pending.insert((of_producer, of), (offset, at));
+                    } else if *commits && self.committed.get(&of).is_none_or(|it| it.1 < at) {
+                        self.committed.insert(of, (offset, at));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is committed.
+    pub fn committed(&self) -> BTreeMap<OffsetPlace, i64> {
+        let committed = self.committed.iter();
+        committed
+            .map(|(of, (offset, _))| (of.clone(), *offset))
+            .collect()
+    }
+
+    /// For what transactions have offsets.
+    pub fn pending(&self) -> Vec<OffsetPlace> {
+        let pending = self.pending.keys();
+        let all: std::collections::BTreeSet<_> = pending.map(|(_, of)| of.clone()).collect();
+        all.into_iter().collect()
+    }
+}
+
+impl Coordinator {
+    /// What is committed.
+    pub fn all_committed(&self) -> BTreeMap<OffsetPlace, i64> {
+        let groups = self.groups.iter();
+        let all = groups.flat_map(|(id, entry)| {
+            let offsets = entry.offsets.after(None);
+            offsets.map(|(topic, p, it)| ((id.clone(), topic.clone(), p), it.offset))
+        });
+        all.collect()
+    }
+
+    /// For what transactions have offsets.
+    pub fn all_pending(&self) -> Vec<OffsetPlace> {
+        let groups = self.groups.iter();
+        let all = groups.flat_map(|(id, entry)| {
+            let places = entry.pending.places();
+            places.map(|(topic, p)| (id.clone(), topic.clone(), p))
+        });
+        all.collect()
+    }
 }
 
 /// The coordinator and the world around it.
@@ -64,7 +206,9 @@ pub struct World {
     /// Appends end at once unless this is set.
     pub hold_appends: bool,
     pub pending: VecDeque<Pending>,
-    pub log: Vec<Record>,
+    /// Those in transactions that are being looked at, if appends do not end at once.
+    pub parked: VecDeque<Pending>,
+    pub log: Vec<Logged>,
     pub joined: BTreeMap<u64, JoinReply>,
     pub synced: BTreeMap<u64, SyncReply>,
     pub written: BTreeMap<u64, ErrorCode>,
@@ -129,6 +273,7 @@ impl World {
             now,
             hold_appends: false,
             pending: VecDeque::new(),
+            parked: VecDeque::new(),
             log: Vec::new(),
             joined: BTreeMap::new(),
             synced: BTreeMap::new(),
@@ -157,15 +302,26 @@ impl World {
                 Effect::Written(token, error) => {
                     assert!(self.written.insert(token, error).is_none())
                 }
-                Effect::Append { append, records } => {
+                Effect::Append {
+                    append,
+                    records,
+                    producer,
+                } => {
                     assert!(!records.is_empty());
-                    self.pending.push_back(Pending {
+                    let pending = Pending {
                         append,
                         records,
+                        producer: producer.map(|producer| producer.id),
                         is_late: false,
-                    });
+                        markers: Vec::new(),
+                    };
                     if !self.hold_appends {
+                        self.pending.push_back(pending);
                         effects.extend(self.end_append(Ok(())));
+                    } else if pending.producer.is_some() {
+                        self.parked.push_back(pending);
+                    } else {
+                        self.pending.push_back(pending);
                     }
                 }
             }
@@ -177,12 +333,63 @@ impl World {
         let mut effects = Vec::new();
         if let Some(pending) = self.pending.pop_front() {
             if result.is_ok() {
-                self.log.extend(pending.records.iter().cloned());
+                self.log.extend(pending.logged());
             }
             self.coordinator
                 .appended(self.now, pending.append, result, &mut effects);
+            for (producer, commits) in pending.markers {
+                self.log.push(Logged::Marker(producer, commits));
+                self.coordinator.marker(producer, commits);
+            }
         }
         effects
+    }
+
+    /// It is known whether the oldest append in a transaction may be in the log.
+    pub fn verified(&mut self, result: Result<(), ErrorCode>) {
+        let Some(parked) = self.parked.pop_front() else {
+            return;
+        };
+        match result {
+            Ok(()) => self.pending.push_back(parked),
+            Err(error) => {
+                let (now, mut effects) = (self.now, Vec::new());
+                self.coordinator
+                    .appended(now, parked.append, Err(error), &mut effects);
+                self.perform(effects);
+            }
+        }
+    }
+
+    /// A transaction is over: a marker comes to be in the log behind so many appends of those on their way, if it can:
+    /// it is behind what was verified in it, and behind earlier markers. What else was to be appended in it is refused.
+    pub fn end_transaction(&mut self, producer: i64, commits: bool, behind: usize) {
+        for _ in 0..self.parked.len() {
+            match self
+                .parked
+                .front()
+                .is_some_and(|it| it.producer == Some(producer))
+            {
+                true => self.verified(Err(ErrorCode::InvalidTxnState)),
+                false => self.parked.rotate_left(1),
+            }
+        }
+        let is_before = |it: &Pending| it.producer == Some(producer) || !it.markers.is_empty();
+        let last = self.pending.iter().rposition(is_before);
+        let behind = behind
+            .max(last.map_or(0, |at| at + 1))
+            .min(self.pending.len());
+        match behind
+            .checked_sub(1)
+            .and_then(|at| self.pending.get_mut(at))
+        {
+            Some(last) => last.markers.push((producer, commits)),
+            None => {
+                self.log.push(Logged::Marker(producer, commits));
+                self.coordinator.marker(producer, commits);
+            }
+        }
+        self.coordinator.invariants();
     }
 
     /// Ends the oldest append.
@@ -206,17 +413,17 @@ impl World {
     /// What a coordinator would know that replays the log.
     pub fn replayed(&self) -> Coordinator {
         let mut coordinator = Coordinator::new(self.config.clone(), 9);
-        for (key, value) in &self.log {
-            let ids = &|_: &str| TopicId::ZERO;
-            let replayed = coordinator.replay(key, value.as_deref(), 1, ids);
-            replayed.unwrap();
+        for logged in &self.log {
+            replay(&mut coordinator, logged, 1, &|_| TopicId::ZERO);
         }
+        coordinator.invariants();
         coordinator
     }
 
     /// Ends all appends well.
     pub fn flush(&mut self) {
-        while !self.pending.is_empty() {
+        while !self.parked.is_empty() || !self.pending.is_empty() {
+            self.verified(Ok(()));
             self.append_ends(Ok(()));
         }
     }
@@ -242,6 +449,7 @@ impl World {
     /// The process dies and starts again from the log.
     pub fn restart(&mut self) {
         self.pending.clear();
+        self.parked.clear();
         self.coordinator = self.replayed();
         let mut effects = Vec::new();
         self.coordinator.loaded(self.now, &mut effects);
@@ -371,6 +579,33 @@ impl World {
         partitions: Range<i32>,
         offset: i64,
     ) -> Result<u64, ErrorCode> {
+        self.commit_by(client, None, partitions, offset)
+    }
+
+    /// Sends a TxnOffsetCommit for these partitions of topic `t`.
+    pub fn commit_in_transaction(
+        &mut self,
+        client: &Client,
+        id: i64,
+        partitions: Range<i32>,
+        offset: i64,
+    ) -> Result<u64, ErrorCode> {
+        let producer = TransactionalProducer {
+            id,
+            epoch: 0,
+            transactional_id: Name::from("x"),
+            knows_abortable: true,
+        };
+        self.commit_by(client, Some(producer), partitions, offset)
+    }
+
+    fn commit_by(
+        &mut self,
+        client: &Client,
+        producer: Option<TransactionalProducer>,
+        partitions: Range<i32>,
+        offset: i64,
+    ) -> Result<u64, ErrorCode> {
         let token = self.token();
         let offsets = partitions.map(|partition| OffsetToCommit {
             topic: Name::from("t"),
@@ -391,6 +626,7 @@ impl World {
             instance: client.instance.clone(),
             generation: client.generation,
             knows_group_id_not_found: client.version >= 9,
+            producer,
             offsets: offsets.collect(),
         };
         let mut effects = Vec::new();

@@ -4,15 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::coordinator::Entry;
-use super::cx::{Counts, InFlight, Leftover};
+use super::cx::{Appends, Committing, Counts, InFlight, Leftover};
 use super::records::{self, Key};
 use super::{
-    Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, State, Then, client_error,
+    Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, Replayed, State, Then,
+    TransactionalProducer, client_error,
 };
 use crate::base::limits::TOMBSTONES_PER_BATCH_MAX;
 use crate::base::{ErrorCode, Now, TopicId, limits};
 
-/// An OffsetCommit.
+/// An OffsetCommit, or a TxnOffsetCommit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitRequest {
     /// Group id.
@@ -25,12 +26,14 @@ pub struct CommitRequest {
     pub generation: i32,
     /// The client understands GROUP_ID_NOT_FOUND (v9); older ones get ILLEGAL_GENERATION.
     pub knows_group_id_not_found: bool,
+    /// In whose transaction, if in one: then it counts when that is committed.
+    pub producer: Option<TransactionalProducer>,
     /// What to commit.
     pub offsets: Vec<OffsetToCommit>,
 }
 
 impl Coordinator {
-    /// OffsetCommit. After `Ok` the token gets [`Effect::Written`].
+    /// OffsetCommit and TxnOffsetCommit. After `Ok` the token gets [`Effect::Written`].
     pub fn commit(
         &mut self,
         now: Now,
@@ -38,13 +41,17 @@ impl Coordinator {
         request: &CommitRequest,
         out: &mut Vec<Effect>,
     ) -> Result<(), ErrorCode> {
+        let in_transaction = request.producer.is_some();
         let checked = self.with_group(now, &request.group, out, |group, cx| {
             group.check_commit(
                 &request.member,
                 request.instance.as_deref(),
                 request.generation,
+                in_transaction,
             )?;
-            group.touch(cx, &request.member);
+            if !in_transaction {
+                group.touch(cx, &request.member);
+            }
             Ok(())
         });
         match checked {
@@ -52,7 +59,9 @@ impl Coordinator {
             // Somebody who assigns partitions to itself; the group comes to be with the record.
             None if request.generation < 0 && self.room.groups > 0 => {}
             None if request.generation < 0 => return Err(ErrorCode::CoordinatorNotAvailable),
-            None if request.knows_group_id_not_found => return Err(ErrorCode::GroupIdNotFound),
+            None if request.knows_group_id_not_found && !in_transaction => {
+                return Err(ErrorCode::GroupIdNotFound);
+            }
             None => return Err(ErrorCode::IllegalGeneration),
         }
         let group = &request.group;
@@ -61,7 +70,11 @@ impl Coordinator {
             .iter()
             .map(|o| records::offset_bytes(group, &o.topic, Some(&o.committed)))
             .sum();
-        if offsets.len() > limits::OFFSETS_PER_COMMIT_MAX || bytes > limits::GROUP_BATCH_BYTES_MAX {
+        let count = match &request.producer {
+            Some(producer) => self.count_in_transaction(producer, group, &offsets),
+            None => offsets.len(),
+        };
+        if count > limits::OFFSETS_PER_COMMIT_MAX || bytes > limits::GROUP_BATCH_BYTES_MAX {
             return Err(client_error(ErrorCode::RecordListTooLarge));
         }
         if bytes > self.room.bytes {
@@ -71,19 +84,37 @@ impl Coordinator {
             out.push(Effect::Written(token, ErrorCode::None));
             return Ok(());
         }
-        let committing = self.appends.committing.entry(group.clone()).or_default();
         let mut records = Vec::with_capacity(offsets.len());
         let mut ids = BTreeMap::new();
+        let places = offsets.iter().map(|o| (&o.topic, o.partition));
+        self.appends
+            .commits(group, request.producer.as_ref(), places);
         for o in offsets {
             if o.committed.expire_ms.is_some() {
                 ids.insert(o.topic.clone(), o.committed.topic_id);
             }
-            committing.add(&o.topic, o.partition);
             let key = records::offset_key(group, &o.topic, o.partition);
             records.push((key, Some(records::offset_value(&o.committed))));
         }
-        self.write(now, group, records, Then::Commit(Some(token), ids), out);
+        let commit = Committing {
+            token: Some(token),
+            ids,
+            producer: request.producer.clone(),
+        };
+        self.write(now, group, records, Then::Commit(commit), out);
         Ok(())
+    }
+
+    /// How many offsets a transaction has with these.
+    fn count_in_transaction(
+        &self,
+        producer: &TransactionalProducer,
+        group: &Name,
+        offsets: &[&OffsetToCommit],
+    ) -> usize {
+        let more = offsets.iter().map(|o| (&o.topic, o.partition));
+        let on_their_way = self.appends.of_producers.get(&producer.id);
+        on_their_way.copied().unwrap_or(0) + self.open.count_with(producer.id, group, more)
     }
 
     /// OffsetDelete: one error for each partition, or one for all. After `Ok` the token gets
@@ -121,6 +152,7 @@ impl Coordinator {
             }
             errors.push(ErrorCode::None);
             if entry.offsets.get(topic, *partition).is_some()
+                || entry.pending.contains(topic, *partition)
                 || committing.is_some_and(|c| c.contains(topic, *partition))
             {
                 found.insert(target.clone());
@@ -192,15 +224,18 @@ impl Coordinator {
         self.write(now, id, records, Then::Forget(forget), out);
     }
 
-    /// Some offsets of a group, and of those that are on their way, as many as are deleted in one batch; whether these
-    /// are all. What is on its way and not among them is durable when the batch is.
+    /// Some offsets of a group, also of transactions and of those that are on their way, as many as are deleted in one
+    /// batch; whether these are all. What is on its way and not among them is durable when the batch is.
     fn some_of(&self, id: &Name) -> (Vec<(Name, i32)>, bool) {
         let committing = self.appends.committing.get(id).into_iter();
         let coming = committing.flat_map(Counts::all);
-        let offsets = self.groups.get(id).into_iter();
-        let durable = offsets.flat_map(|entry| entry.offsets.after(None));
-        let durable = durable.map(|(topic, partition, _)| (topic.clone(), partition));
-        let mut all = coming.chain(durable);
+        let entry = self.groups.get(id);
+        let durable = entry.into_iter().flat_map(|it| it.offsets.after(None));
+        let durable = durable.map(|(topic, partition, _)| (topic, partition));
+        let pending = entry.into_iter().flat_map(|it| it.pending.places());
+        let known = durable.chain(pending);
+        let known = known.map(|(topic, partition)| (topic.clone(), partition));
+        let mut all = coming.chain(known);
         let mut some: Vec<_> = all.by_ref().take(TOMBSTONES_PER_BATCH_MAX).collect();
         let fit = fitting(id, &some);
         let is_all = fit == some.len() && all.next().is_none();
@@ -224,7 +259,7 @@ impl Coordinator {
                 then,
                 is_late: false,
             };
-            return self.written(now, nothing, ErrorCode::None, out);
+            return self.written(now, nothing, (0, ErrorCode::None), out);
         }
         let mut cx = Cx {
             now,
@@ -251,7 +286,7 @@ impl Coordinator {
         let token = match &mut late.then {
             // Nobody waits, and a sweep goes on when it is known.
             Then::Nothing | Then::Sweep => None,
-            Then::Commit(token, _) => token.take(),
+            Then::Commit(commit) => commit.token.take(),
             Then::Forget(forget) => {
                 // A group that is deleted is Dead for so long: who joins it now would be buried.
                 forget.is_given_up = true;
@@ -265,7 +300,7 @@ impl Coordinator {
                     then,
                     is_late: true,
                 };
-                return self.written(now, told, error, out);
+                return self.written(now, told, (append, error), out);
             }
         };
         out.extend(token.map(|token| Effect::Written(token, error)));
@@ -277,8 +312,9 @@ impl Coordinator {
         self.appends.late > 0
     }
 
-    /// The append of [`Effect::Append`] ended: it is committed, or will never be as far as this coordinator is there to
-    /// see. Appends to one partition end in the order in which they were asked for.
+    /// The append of [`Effect::Append`] ended: it is committed, or will never be as far as this coordinator is there
+    /// to see. Those that are committed end in the order of the log, which is the one in which they were asked for, but
+    /// for those in transactions, which may come to be in the log later.
     pub fn appended(
         &mut self,
         now: Now,
@@ -287,17 +323,31 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) {
         if let Some(ended) = self.appends.end(append) {
-            let error = result.err().map_or(ErrorCode::None, client_error);
+            let told = |error| match &ended.then {
+                Then::Commit(Committing {
+                    producer: Some(producer),
+                    ..
+                }) => transaction_error(error, producer),
+                _ => client_error(error),
+            };
+            let error = result.err().map_or(ErrorCode::None, told);
             if !error.is_none() {
                 self.snapshot_again(&ended.records);
             } else if ended.then.follows_state() {
                 self.note_durable(&ended.records);
             }
-            self.written(now, ended, error, out);
+            self.written(now, ended, (append, error), out);
         }
     }
 
-    fn written(&mut self, now: Now, ended: InFlight, error: ErrorCode, out: &mut Vec<Effect>) {
+    /// An append with this number has ended so.
+    fn written(
+        &mut self,
+        now: Now,
+        ended: InFlight,
+        (append, error): (u64, ErrorCode),
+        out: &mut Vec<Effect>,
+    ) {
         let InFlight {
             group: id,
             records,
@@ -316,22 +366,24 @@ impl Coordinator {
                     group.static_member_stored(cx, &member, &reply, error);
                 });
             }
-            Then::Commit(token, ids) => {
-                self.no_more_committing(&id, &records);
+            Then::Commit(commit) => {
+                let producer = commit.producer.as_ref();
+                self.appends.commit_ended(&id, producer, &records);
                 if error.is_none() {
-                    self.replay_all(&records, &ids);
+                    self.replay_all(append, &records, Some(&commit));
                 }
+                let token = commit.token;
                 out.extend(token.map(|token| Effect::Written(token, error)));
             }
             Then::Forget(forget) => {
                 if error.is_none() {
-                    self.replay_all(&records, &BTreeMap::new());
+                    self.replay_all(append, &records, None);
                 }
                 self.forgotten(now, &id, forget, error, out);
             }
             Then::Sweep => {
                 if error.is_none() {
-                    self.replay_all(&records, &BTreeMap::new());
+                    self.replay_all(append, &records, None);
                 }
                 self.swept(now, error.is_none());
             }
@@ -364,28 +416,90 @@ impl Coordinator {
         out.extend(answer);
     }
 
-    fn no_more_committing(&mut self, group: &Name, records: &[Record]) {
-        let Some(committing) = self.appends.committing.get_mut(group) else {
-            return;
+    fn replay_all(&mut self, append: u64, records: &[Record], commit: Option<&Committing>) {
+        let id = |topic: &str| {
+            let known = commit.and_then(|commit| commit.ids.get(topic));
+            known.copied().unwrap_or(TopicId::ZERO)
         };
-        for (key, _) in records {
-            if let Ok(Key::Offset {
-                topic, partition, ..
-            }) = records::parse_key(key)
-            {
-                committing.remove(topic, partition);
-            }
+        let producer = commit.and_then(|commit| commit.producer.as_ref());
+        let producer = producer.map(|producer| producer.id);
+        let place = self.next_place(append);
+        for (key, value) in records {
+            let record = Replayed {
+                key,
+                value: value.as_deref(),
+                timestamp_ms: -1,
+                producer,
+            };
+            let replayed = self.replay_at(record, &id, place);
+            debug_assert!(replayed.is_ok(), "own records can be read");
         }
-        if committing.is_empty() {
-            self.appends.committing.remove(group);
+    }
+}
+
+/// What the producer of a transaction is told when an append in it fails with `error`, perhaps because its coordinator
+/// has said so. NETWORK_EXCEPTION older clients do not know here; as in Kafka they are told something by which they try
+/// again without looking for another coordinator.
+fn transaction_error(error: ErrorCode, producer: &TransactionalProducer) -> ErrorCode {
+    match error {
+        ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
+        ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        ErrorCode::TransactionAbortable if !producer.knows_abortable => ErrorCode::InvalidTxnState,
+        error => client_error(error),
+    }
+}
+
+impl Appends {
+    /// One is about to commit offsets of a group, perhaps in a transaction.
+    fn commits<'a>(
+        &mut self,
+        group: &Name,
+        producer: Option<&TransactionalProducer>,
+        places: impl Iterator<Item = (&'a Name, i32)> + Clone,
+    ) {
+        let committing = self.committing.entry(group.clone()).or_default();
+        let add = |counts: &mut Counts| {
+            let places = places.clone();
+            places.for_each(|(topic, partition)| counts.add(topic, partition));
+        };
+        add(committing);
+        if let Some(producer) = producer {
+            add(self.unstable.entry(group.clone()).or_default());
+            *self.of_producers.entry(producer.id).or_default() += places.clone().count();
         }
     }
 
-    fn replay_all(&mut self, records: &[Record], ids: &BTreeMap<Name, TopicId>) {
-        let id = |topic: &str| ids.get(topic).copied().unwrap_or(TopicId::ZERO);
-        for (key, value) in records {
-            let replayed = self.replay(key, value.as_deref(), -1, &id);
-            debug_assert!(replayed.is_ok(), "own records can be read");
+    /// It has ended.
+    fn commit_ended(
+        &mut self,
+        group: &Name,
+        producer: Option<&TransactionalProducer>,
+        records: &[Record],
+    ) {
+        let unstable = producer.map(|_| &mut self.unstable);
+        for counts in [Some(&mut self.committing), unstable].into_iter().flatten() {
+            let Some(of_group) = counts.get_mut(group) else {
+                continue;
+            };
+            for (key, _) in records {
+                if let Ok(Key::Offset {
+                    topic, partition, ..
+                }) = records::parse_key(key)
+                {
+                    of_group.remove(topic, partition);
+                }
+            }
+            if of_group.is_empty() {
+                counts.remove(group);
+            }
+        }
+        if let Some(producer) = producer
+            && let Some(count) = self.of_producers.get_mut(&producer.id)
+        {
+            *count = count.saturating_sub(records.len());
+            if *count == 0 {
+                self.of_producers.remove(&producer.id);
+            }
         }
     }
 }

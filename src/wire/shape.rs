@@ -78,6 +78,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         14 => SYNC_GROUP,
         19 => CREATE_TOPICS,
         20 => DELETE_TOPICS,
+        28 => TXN_OFFSET_COMMIT,
         32 => DESCRIBE_CONFIGS,
         33 => ALTER_CONFIGS,
         37 => CREATE_PARTITIONS,
@@ -109,6 +110,20 @@ const OFFSET_COMMIT: &[Field] = &[
         TEXT.until(9),
         UUID.since(10),
         list(&[INT, LONG, INT.since(6), TEXT]),
+    ]),
+];
+const TXN_OFFSET_COMMIT: &[Field] = &[
+    TEXT,
+    TEXT,
+    LONG,
+    SHORT,
+    INT.since(3),
+    TEXT.since(3),
+    TEXT.since(3),
+    list(&[
+        TEXT.until(5),
+        UUID.since(6),
+        list(&[INT, LONG, INT.since(2), TEXT]),
     ]),
 ];
 const OFFSET_FETCH: &[Field] = &[
@@ -288,6 +303,10 @@ mod tests {
             OffsetCommitRequest: topics, two!(offset_commit_request::OffsetCommitRequestTopic {
                 name: name(9),
                 partitions: two!(offset_commit_request::OffsetCommitRequestPartition {
+                    committed_metadata: Some("note".into()) }) });
+            TxnOffsetCommitRequest: topics, two!(txn_offset_commit_request::TxnOffsetCommitRequestTopic {
+                name: name(5),
+                partitions: two!(txn_offset_commit_request::TxnOffsetCommitRequestPartition {
                     committed_metadata: Some("note".into()) }) });
             CreateTopicsRequest: topics, two!(create_topics_request::CreatableTopic {
                 name: "name",

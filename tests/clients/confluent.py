@@ -584,6 +584,43 @@ def a_transaction_that_takes_too_long_is_aborted():
     equal(visible(topic, "read_committed"), [], "what is committed")
 
 
+@test(seconds=90)
+def records_are_copied_with_their_offsets_once():
+    source, copy, group = make_topic("confluent-from", 2), make_topic("confluent-to", 2), unique("confluent-copy")
+    values = [f"{number:02}" for number in range(20)]
+    produce(source, [{"value": value, "partition": int(value) % 2} for value in values])
+    reader = consumer(**{"group.id": group})
+    reader.subscribe([source])
+    producer = transactional(unique("confluent-copy"))
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(source, partition) for partition in (0, 1)])]
+
+    def stable() -> set[int]:
+        """The errors of the offsets for those who ask for stable ones."""
+        told = admin.list_consumer_group_offsets(asked, require_stable=True)[group].result(20)
+        return {partition.error.code() if partition.error else 0 for partition in told.topic_partitions}
+
+    for turn in range(6):
+        commits = turn % 3 != 1
+        producer.begin_transaction()
+        for message in read(reader, 5):
+            value = message.value()
+            producer.produce(copy, value, partition=int(value) % 2)
+        ends = reader.position(reader.assignment())
+        producer.send_offsets_to_transaction(ends, reader.consumer_group_metadata(), 30)
+        assert KafkaError.UNSTABLE_OFFSET_COMMIT in stable(), "the transaction is not over"
+        if commits:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
+            for partition in reader.committed(reader.assignment(), 20):
+                partition.offset = max(partition.offset, 0)
+                reader.seek(partition)
+    eventually(lambda: stable() == {0}, 20, "the end of the last transaction")
+    equal(sum(partition.offset for partition in reader.committed(reader.assignment(), 20)), 20, "offsets committed")
+    equal(visible(copy, "read_committed"), values, "records copied")
+    reader.close()
+
+
 def last_stable(topic: str) -> int:
     spec = {TopicPartition(topic, 0): OffsetSpec.latest()}
     level = IsolationLevel.READ_COMMITTED

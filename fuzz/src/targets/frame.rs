@@ -72,6 +72,7 @@ apis! {
     25 AddOffsetsToTxnRequest,
     26 EndTxnRequest,
     27 WriteTxnMarkersRequest,
+    28 TxnOffsetCommitRequest,
     29 DescribeAclsRequest,
     32 DescribeConfigsRequest,
     33 AlterConfigsRequest,

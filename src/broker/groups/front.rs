@@ -253,11 +253,11 @@ impl PendingGroups {
 /// What a question takes of a slice: more than there is where nobody knows how much is told.
 fn cost(ask: &Ask) -> usize {
     match ask {
-        Ask::Group(GroupAsk::Fetch(_, FetchedOf::Some(topics))) => {
+        Ask::Group(GroupAsk::Fetch(_, FetchedOf::Some(topics), _)) => {
             let of = |topic: &OffsetsOf| 1 + topic.partitions.len();
             GROUP_ASKED_COST + topics.iter().map(of).sum::<usize>()
         }
-        Ask::Group(GroupAsk::Fetch(_, FetchedOf::AllAfter(_))) | Ask::List(..) => {
+        Ask::Group(GroupAsk::Fetch(_, FetchedOf::AllAfter(_), _)) | Ask::List(..) => {
             OFFSETS_TOLD_PER_SLICE + 1
         }
         Ask::Group(_) => GROUP_ASKED_COST,

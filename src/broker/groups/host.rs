@@ -15,7 +15,7 @@ use super::topic::OFFSETS_TOPIC;
 use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Mono, ShardId, StoreId, TopicId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{AppendFate, Msg, ReqRef};
+use crate::broker::msg::{AppendFate, InTransaction, Msg, ReqRef};
 use crate::broker::own::compact;
 use crate::broker::own::led::{LedPartitions, led_by, place_of, send_batch};
 use crate::broker::owner::Owner;
@@ -24,8 +24,8 @@ use crate::broker::owner::adopt::Adopted;
 use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
-use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, Question};
-use crate::group::{GroupConfig, Record};
+use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, InstanceState, Question};
+use crate::group::{GroupConfig, Record, TransactionalProducer};
 use crate::store::DiskError;
 
 /// See the module.
@@ -285,6 +285,27 @@ impl Coordinators {
         self.load_some(image, owner, fx);
     }
 
+    /// The end of a transaction in a log is committed. If it is that of a partition whose coordinator is here, offsets
+    /// count or are forgotten; one that is loaded reads it by itself. Told in the order of the log, among the messages
+    /// that tell what has become of records ([`Msg::Appended`]).
+    pub fn transaction_ended(
+        &mut self,
+        log: LogId,
+        (producer_id, commits): (i64, bool),
+        owner: &mut Owner,
+        fx: &Fx<'_>,
+    ) {
+        let mut led = self.led.iter();
+        let Some((&partition, _)) = led.find(|(_, (of, _))| *of == log) else {
+            return;
+        };
+        if self.host.state(partition) == Some(InstanceState::Active) {
+            self.host.marker(partition, producer_id, commits);
+            let place = (partition, log);
+            self.snapshots.appended(&mut self.host, place, owner, fx);
+        }
+    }
+
     /// What a coordinator has written may be committed by another leader, or not: it does not know any more what its
     /// log says, and decides on nothing. Its shard is about to serve by the metadata that say who leads.
     fn leads_no_more(
@@ -390,7 +411,7 @@ impl Coordinators {
     fn write(
         &self,
         partition: i32,
-        records: &[Record],
+        (records, producer): (&[Record], Option<&TransactionalProducer>),
         id: u64,
         image: &Image,
         fx: &mut Fx<'_>,
@@ -401,7 +422,8 @@ impl Coordinators {
             // What would wait behind what is late is not waited for: it would be kept for as long.
             return Err(ErrorCode::NotEnoughReplicas);
         }
-        send(place(image, partition), records, (id, epoch), fx)?;
+        let place = place(image, partition);
+        send(place, (records, producer), (id, epoch), fx)?;
         Ok(epoch)
     }
 
@@ -424,9 +446,11 @@ impl Coordinators {
                     partition,
                     append,
                     records,
+                    producer,
                 } => {
                     let id = self.token();
-                    match self.write(partition, &records, id, image, fx) {
+                    let write = (&*records, producer.as_ref());
+                    match self.write(partition, write, id, image, fx) {
                         Ok(epoch) => {
                             let begun = Appending {
                                 partition,
@@ -457,10 +481,10 @@ fn place(image: &Image, partition: i32) -> Option<(StoreId, LogId)> {
     place_of(image, OFFSETS_TOPIC, partition)
 }
 
-/// Sends records to a partition's owner, this shard, as one batch.
+/// Sends records to a partition's owner, this shard, as one batch, perhaps in a transaction.
 fn send(
     place: Option<(StoreId, LogId)>,
-    records: &[Record],
+    (records, producer): (&[Record], Option<&TransactionalProducer>),
     of: (u64, LeaderEpoch),
     fx: &mut Fx<'_>,
 ) -> Result<(), ErrorCode> {
@@ -469,8 +493,18 @@ fn send(
     if bytes > limits::GROUP_APPEND_BYTES_MAX {
         return Err(ErrorCode::RecordListTooLarge);
     }
-    let batch = compact::batch(fx.now, records);
-    send_batch(place, (batch, None), of, fx)
+    let in_name = producer.map(|producer| (producer.id, producer.epoch));
+    let batch = compact::batch_of(fx.now, records, in_name);
+    send_batch(place, (batch, producer.map(in_transaction)), of, fx)
+}
+
+/// The partition is part of the transaction already, or the commit is refused: AddOffsetsToTxn has made it one.
+fn in_transaction(producer: &TransactionalProducer) -> InTransaction {
+    InTransaction {
+        transactional_id: producer.transactional_id.clone(),
+        adds: false,
+        knows_abortable: producer.knows_abortable,
+    }
 }
 
 fn group_config(config: &BrokerConfig) -> GroupConfig {

@@ -17,7 +17,8 @@ use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::Host;
-use crate::record::BatchInfo;
+use crate::group::Replayed;
+use crate::record::{BatchInfo, EndMarker};
 
 /// Coordinators of one kind, whose partitions are read.
 pub trait LoadTarget {
@@ -68,16 +69,30 @@ impl LoadTarget for Host {
     fn replay(
         &mut self,
         partition: i32,
-        (_, batch): (&BatchInfo, &[u8]),
+        (info, batch): (&BatchInfo, &[u8]),
         image: &Image,
     ) -> Result<(), String> {
+        if info.is_control() {
+            feed(batch, &mut |_, _, _| Ok(()))?;
+            if let Some(end) = EndMarker::read(batch) {
+                self.marker(partition, info.producer_id, end.commits);
+            }
+            return Ok(());
+        }
         let id = |topic: &str| image.topic(topic).map_or(TopicId::ZERO, |topic| topic.id);
         feed(batch, &mut |key, value, timestamp_ms| {
-            if let Some(key) = key {
-                // What the coordinator does not understand is a record of a later version: it stays.
-                if let Err(error) = self.replay(partition, key, value, timestamp_ms, &id) {
-                    tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
-                }
+            let Some(key) = key else {
+                return Ok(());
+            };
+            let record = Replayed {
+                key,
+                value,
+                timestamp_ms,
+                producer: Some(info.producer_id).filter(|_| info.is_transactional()),
+            };
+            // What the coordinator does not understand is a record of a later version: it stays.
+            if let Err(error) = self.replay(partition, record, &id) {
+                tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
             }
             Ok(())
         })

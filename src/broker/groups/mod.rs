@@ -1,5 +1,6 @@
 //! The group APIs. `plan.rs`: what a request asks the coordinators of its groups, and what is made of their answers;
-//! `offsets.rs`, `members.rs`, `describe.rs` have the plans, `find.rs` is FindCoordinator, which the image answers.
+//! `commits.rs`, `transactional.rs`, `offsets.rs`, `members.rs`, `describe.rs` have the plans, `find.rs` is
+//! FindCoordinator, which the image answers.
 //! `front.rs` asks the shards that own the partitions of the groups (`topic.rs`) and waits for all of them; `host.rs`
 //! is such a shard's part, with `load.rs` for what was there before, `snapshots.rs` for what is written once more, and
 //! `early.rs` for what came by metadata that it is still to serve by.
@@ -9,6 +10,7 @@
 //! group, not when a record says so; after a crash such members end with their session.
 
 mod answers;
+mod commits;
 mod describe;
 mod early;
 mod find;
@@ -22,10 +24,13 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transactional;
 
+pub use commits::offset_commit;
 pub use describe::{delete_groups, describe_groups, list_groups};
 pub use find::{create_coordinators, find_after_creation, find_coordinator};
 pub use members::{heartbeat, join_group, leave_group, sync_group};
-pub use offsets::{offset_commit, offset_delete, offset_fetch};
+pub use offsets::{offset_delete, offset_fetch};
 pub use plan::{MakeResponse, Planner, name};
 pub use topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, of_transaction};
+pub use transactional::txn_offset_commit;

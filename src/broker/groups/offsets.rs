@@ -1,17 +1,13 @@
-//! OffsetCommit (8), OffsetFetch (9), OffsetDelete (47).
+//! OffsetFetch (9), OffsetDelete (47).
 //!
-//! From version 10 on topics of commits and fetches are named by their ids. A fetch
-//! sees durable commits only, so `require_stable` has nothing to add here (there are
-//! no transactions).
+//! From version 10 on topics of fetches are named by their ids, as those of commits. A fetch
+//! sees durable commits only, so `require_stable` (KIP-447) adds nothing but what is said of partitions for which a
+//! transaction has an offset that is not over.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_wire::offset_commit_request::OffsetCommitRequestTopic;
-use kafka_wire::offset_commit_response::{
-    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
-};
 use kafka_wire::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
@@ -23,70 +19,25 @@ use kafka_wire::offset_fetch_response::{
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_wire::{
-    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
-    OffsetFetchRequest, OffsetFetchResponse,
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::answers::{error_of, set_commit_error};
+use super::answers::error_of;
 use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, Topic};
-use crate::coordinator::{FetchedOf, GroupAnswer, GroupAsk, OffsetsOf, TopicOffsets, things_of};
-use crate::group::writes::CommitRequest;
-use crate::group::{self, Committed, Name, OffsetToCommit};
+use crate::coordinator::{
+    FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, OffsetsOf, Stability, TopicOffsets,
+};
+use crate::group::{self, Name};
 use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
 
 /// From this version on ids name topics.
-const TOPIC_IDS_SINCE: i16 = 10;
+pub(super) const TOPIC_IDS_SINCE: i16 = 10;
 /// From this version on an OffsetFetch is of several groups.
 const GROUPS_SINCE: i16 = 8;
-
-/// OffsetCommit.
-pub fn offset_commit(
-    cx: &PlanCx<'_>,
-    header: &RequestHeader,
-    body: Bytes,
-) -> Result<GroupPlan, WireError> {
-    let request: OffsetCommitRequest = decode(body, header.version)?;
-    let version = header.version;
-    let mut commit = CommitRequest {
-        group: name(&request.group_id),
-        member: name(&request.member_id),
-        instance: request.group_instance_id.as_ref().map(name),
-        generation: request.generation_id_or_member_epoch,
-        knows_group_id_not_found: version >= 9,
-        offsets: Vec::new(),
-    };
-    let mut response = OffsetCommitResponse::default();
-    let mut known = false;
-    let retention_ms = Some(request.retention_time_ms).filter(|ms| *ms != -1);
-    let wall_ms = cx.now.wall_ms;
-    let stamp = Stamp {
-        commit_ms: wall_ms,
-        expire_ms: retention_ms.map(|ms| wall_ms.saturating_add(ms)),
-        metadata_max: cx.metadata_max,
-    };
-    for topic in &request.topics {
-        let (found, error) = find(cx.image, version, &topic.name, topic.topic_id);
-        let answer = check_commit_topic(topic, found, error, &stamp, &mut commit.offsets);
-        let mut partitions = topic.partitions.iter();
-        known |= found.is_some_and(|t| partitions.any(|p| has(t, p.partition_index)));
-        response.topics.push(answer);
-    }
-    if !known {
-        // As in Kafka the group is not looked at if no partition exists.
-        return Ok(GroupPlan::known(response));
-    }
-    Ok(GroupPlan::ask(
-        vec![GroupAsk::Commit(commit)],
-        |mut answers| {
-            set_commit_error(&mut response, error_of(answers.next()));
-            response
-        },
-    ))
-}
 
 /// Partitions of a topic of an OffsetFetch, and their error if the topic is one that is not known.
 #[derive(Debug)]
@@ -103,6 +54,7 @@ struct Wanted {
 struct FetchOf {
     group: StrBytes,
     topics: Topics,
+    stability: Stability,
     /// It is the last of the group.
     is_last: bool,
 }
@@ -131,10 +83,15 @@ pub fn offset_fetch(
     // Each once: a group with many offsets named very often would make an answer of any size.
     let mut seen = HashSet::new();
     groups.retain(|group| seen.insert(group.group_id.clone()));
+    let stability = match request.require_stable {
+        true => Stability::Stable,
+        false => Stability::Any,
+    };
     let mut asks = Vec::with_capacity(groups.len());
     let mut fetches = VecDeque::with_capacity(groups.len());
     for group in groups {
-        fetch_of(cx.image, version, group, &mut asks, &mut fetches);
+        let to = (&mut asks, &mut fetches);
+        fetch_of(cx.image, version, (group, stability), to);
     }
     let behind = if (2..GROUPS_SINCE).contains(&version) {
         2
@@ -181,7 +138,8 @@ pub fn offset_fetch(
             return Ok(Written::Rest(rest));
         }
         if last.is_some() {
-            let ask = GroupAsk::Fetch(name(&of.group), FetchedOf::AllAfter(last));
+            let behind = FetchedOf::AllAfter(last);
+            let ask = GroupAsk::Fetch(name(&of.group), behind, of.stability);
             return Ok(Written::Ask(ask));
         }
         if let Topics::All(Some(topic)) = &of.topics {
@@ -222,25 +180,28 @@ fn as_group(id: StrBytes, topics: Option<Vec<OffsetFetchRequestTopic>>) -> Offse
 fn fetch_of(
     image: &Image,
     version: i16,
-    group: OffsetFetchRequestGroup,
-    asks: &mut Vec<GroupAsk>,
-    fetches: &mut VecDeque<FetchOf>,
+    (group, stability): (OffsetFetchRequestGroup, Stability),
+    (asks, fetches): (&mut Vec<GroupAsk>, &mut VecDeque<FetchOf>),
 ) {
     let group_name = name(&group.group_id);
     let Some(topics) = group.topics else {
-        asks.push(GroupAsk::Fetch(group_name, FetchedOf::AllAfter(None)));
+        let all = FetchedOf::AllAfter(None);
+        asks.push(GroupAsk::Fetch(group_name, all, stability));
         return fetches.push_back(FetchOf {
             group: group.group_id,
             topics: Topics::All(None),
+            stability,
             is_last: true,
         });
     };
     let (mut asked, mut wanted, mut count) = (Vec::new(), VecDeque::new(), 0);
     let mut push = |asked, wanted, is_last| {
-        asks.push(GroupAsk::Fetch(group_name.clone(), FetchedOf::Some(asked)));
+        let asked = FetchedOf::Some(asked);
+        asks.push(GroupAsk::Fetch(group_name.clone(), asked, stability));
         fetches.push_back(FetchOf {
             group: group.group_id.clone(),
             topics: Topics::Some(wanted),
+            stability,
             is_last,
         });
     };
@@ -325,8 +286,9 @@ impl WriteSlice<'_> {
             while self.left > 0
                 && let Some(partition) = of.partitions.next()
             {
-                let committed = offsets.next().and_then(|(_, committed)| committed);
-                self.add(partition, committed.as_ref(), error)?;
+                let fetched = offsets.next().map(|(_, fetched)| fetched);
+                let fetched = fetched.unwrap_or(FetchedOffset::Nothing);
+                self.add(partition, &fetched, error)?;
             }
             if of.partitions.len() > 0 {
                 wanted.push_front(of);
@@ -364,11 +326,11 @@ impl WriteSlice<'_> {
             }
             let mut offsets = offsets.into_iter();
             while self.left > 0
-                && let Some((partition, committed)) = offsets.next()
+                && let Some((partition, fetched)) = offsets.next()
             {
-                match committed.filter(|committed| committed.is_of(id)) {
-                    Some(committed) => self.add(partition, Some(&committed), None)?,
-                    None => self.left -= 1,
+                match fetched.is_of(id) {
+                    true => self.add(partition, &fetched, None)?,
+                    false => self.left -= 1,
                 }
             }
             if offsets.len() > 0 {
@@ -383,12 +345,14 @@ impl WriteSlice<'_> {
     fn add(
         &mut self,
         partition: i32,
-        committed: Option<&Committed>,
+        offset: &FetchedOffset,
         error: Option<ErrorCode>,
     ) -> Result<(), WireError> {
-        self.left = self.left.saturating_sub(things_of(committed));
-        let mut fetched = fetched_partition(partition, committed);
-        fetched.error_code = error.map_or(0, ErrorCode::code);
+        self.left = self.left.saturating_sub(offset.things());
+        let mut fetched = fetched_partition(partition, offset);
+        if let Some(error) = error {
+            fetched.error_code = error.code();
+        }
         match self.version {
             GROUPS_SINCE.. => self.frame.add_piece(&fetched),
             _ => self.frame.add_part(&old_fetch_partition(fetched)),
@@ -468,7 +432,7 @@ pub fn offset_delete(
 }
 
 /// The topic that a request names, and the error if there is none.
-fn find<'a>(
+pub(super) fn find<'a>(
     image: &'a Image,
     version: i16,
     name: &str,
@@ -482,74 +446,20 @@ fn find<'a>(
     }
 }
 
-fn has(topic: &Topic, partition: i32) -> bool {
+pub(super) fn has(topic: &Topic, partition: i32) -> bool {
     topic.partition(partition).is_some()
 }
 
-/// What all offsets of one commit have in common.
-struct Stamp {
-    commit_ms: i64,
-    expire_ms: Option<i64>,
-    metadata_max: usize,
-}
-
-/// The length of a text in UTF-16 units: one for each character, two for those of four bytes.
-fn utf16_len(text: &str) -> usize {
-    let units = |byte: &u8| usize::from(*byte & 0xc0 != 0x80) + usize::from(*byte >= 0xf0);
-    text.as_bytes().iter().map(units).sum()
-}
-
-/// Sorts the partitions of a topic into those to be committed and those with an error.
-fn check_commit_topic(
-    topic: &OffsetCommitRequestTopic,
-    found: Option<&Arc<Topic>>,
-    unknown: ErrorCode,
-    stamp: &Stamp,
-    commit: &mut Vec<OffsetToCommit>,
-) -> OffsetCommitResponseTopic {
-    let mut answer = OffsetCommitResponseTopic::default();
-    answer.name = topic.name.clone();
-    answer.topic_id = topic.topic_id;
-    for partition in &topic.partitions {
-        let metadata = partition.committed_metadata.as_deref().unwrap_or("");
-        let error = match found {
-            None => unknown,
-            Some(found) if !has(found, partition.partition_index) => {
-                ErrorCode::UnknownTopicOrPartition
-            }
-            Some(_) if utf16_len(metadata) > stamp.metadata_max => {
-                ErrorCode::OffsetMetadataTooLarge
-            }
-            Some(_) => ErrorCode::None,
-        };
-        if let (ErrorCode::None, Some(found)) = (error, found) {
-            commit.push(OffsetToCommit {
-                topic: Name::clone(&found.name),
-                partition: partition.partition_index,
-                committed: Committed {
-                    topic_id: found.id,
-                    offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: group::name(metadata),
-                    commit_ms: stamp.commit_ms,
-                    expire_ms: stamp.expire_ms,
-                    lacks_id: false,
-                },
-            });
-        }
-        let mut one = OffsetCommitResponsePartition::default();
-        one.partition_index = partition.partition_index;
-        one.error_code = error.code();
-        answer.partitions.push(one);
-    }
-    answer
-}
-
-fn fetched_partition(
-    partition: i32,
-    committed: Option<&Committed>,
-) -> OffsetFetchResponsePartitions {
+fn fetched_partition(partition: i32, offset: &FetchedOffset) -> OffsetFetchResponsePartitions {
     let mut fetched = OffsetFetchResponsePartitions::default();
+    let committed = match offset {
+        FetchedOffset::At(committed) => Some(committed),
+        FetchedOffset::Nothing => None,
+        FetchedOffset::Unstable(_) => {
+            fetched.error_code = ErrorCode::UnstableOffsetCommit.code();
+            None
+        }
+    };
     fetched.partition_index = partition;
     fetched.committed_offset = committed.map_or(-1, |c| c.offset);
     fetched.committed_leader_epoch = committed.map_or(-1, |c| c.leader_epoch);
@@ -575,6 +485,7 @@ mod tests {
     use crate::broker::apis;
     use crate::controller::MetadataRecord;
     use crate::controller::testing::partition;
+    use crate::group::Committed;
     use crate::wire::client::encode_request;
     use crate::wire::parse_header;
 
@@ -612,15 +523,23 @@ mod tests {
         })
     }
 
+    fn fetched(partition: i32) -> FetchedOffset {
+        committed(partition).map_or(FetchedOffset::Nothing, FetchedOffset::At)
+    }
+
     /// As a coordinator answers, three topics of which one is there.
     fn told(ask: &GroupAsk) -> GroupAnswer {
-        let GroupAsk::Fetch(_, of) = ask else {
+        let GroupAsk::Fetch(_, of, _) = ask else {
             panic!("{ask:?}");
         };
         let after = match of {
             FetchedOf::Some(topics) => {
                 let found = topics.iter().map(|of| {
-                    let has = |p: &i32| (*p, committed(*p).filter(|c| c.is_of(of.id)));
+                    let has = |p: &i32| {
+                        let found = committed(*p).filter(|c| c.is_of(of.id));
+                        let found = found.map_or(FetchedOffset::Nothing, FetchedOffset::At);
+                        (*p, found)
+                    };
                     (of.name.clone(), of.partitions.iter().map(has).collect())
                 });
                 return GroupAnswer::Fetched(Ok((found.collect(), false)));
@@ -636,9 +555,10 @@ mod tests {
         let mut all = all.filter(|(topic, p, _)| behind((topic, *p)));
         let mut some: Vec<TopicOffsets> = Vec::new();
         for (topic, p, committed) in all.by_ref().take(700) {
+            let told = (p, FetchedOffset::At(committed));
             match some.last_mut() {
-                Some((last, offsets)) if last == topic => offsets.push((p, Some(committed))),
-                _ => some.push((topic.clone(), vec![(p, Some(committed))])),
+                Some((last, offsets)) if last == topic => offsets.push(told),
+                _ => some.push((topic.clone(), vec![told])),
             }
         }
         GroupAnswer::Fetched(Ok((some, all.next().is_some())))
@@ -658,7 +578,7 @@ mod tests {
     /// response.
     fn request(version: i16, named: bool) -> (OffsetFetchRequest, OffsetFetchResponse) {
         let mut found = topic(version, false);
-        let partitions = (0..PARTITIONS).map(|p| fetched_partition(p, committed(p).as_ref()));
+        let partitions = (0..PARTITIONS).map(|p| fetched_partition(p, &fetched(p)));
         found.partitions = partitions
             .filter(|p| named || p.committed_offset >= 0)
             .collect();
@@ -666,7 +586,7 @@ mod tests {
             found.name = "t".into();
         }
         let mut unknown = topic(version, true);
-        unknown.partitions = vec![fetched_partition(5, None)];
+        unknown.partitions = vec![fetched_partition(5, &FetchedOffset::Nothing)];
         if version >= TOPIC_IDS_SINCE {
             unknown.partitions[0].error_code = ErrorCode::UnknownTopicId.code();
         }
@@ -768,13 +688,6 @@ mod tests {
             let told = response.finish().unwrap().concat();
             let at_once = encode_response(7, version, &whole).unwrap();
             assert!(told == at_once, "version {version}, named: {named}");
-        }
-    }
-
-    #[test]
-    fn a_length_in_utf16_units_is_that_of_java() {
-        for text in ["", "note", "\u{e9}\u{3053}", "a\u{1F600}b"] {
-            assert_eq!(utf16_len(text), text.encode_utf16().count(), "{text}");
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::group::SnapshotPart;
 struct Writing {
     partition: i32,
     log: LogId,
-    /// For an append of the partition.
+    /// For an append of the partition, or the end of a transaction.
     waits: bool,
 }
 
@@ -39,7 +39,7 @@ impl Snapshots {
         self.writing.iter().any(|writing| !writing.waits)
     }
 
-    /// An append of a partition has ended: the snapshot may go on, or one is due.
+    /// An append of a partition has ended, or a transaction: the snapshot may go on, or one is due.
     pub fn appended(
         &mut self,
         host: &mut Host,

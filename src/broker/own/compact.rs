@@ -193,10 +193,20 @@ pub fn size((key, value): &Record) -> usize {
 
 /// Records as one batch.
 pub fn batch(now: Now, records: &[Record]) -> Bytes {
+    batch_of(now, records, None)
+}
+
+/// Records as one batch, perhaps in the transaction of a producer of this id and epoch. It has no sequence number, as
+/// Kafka's coordinators write it.
+pub fn batch_of(now: Now, records: &[Record], producer: Option<(i64, i16)>) -> Bytes {
+    const NO_SEQUENCE: i32 = -1;
     /// What a record has besides its key and value, about.
     const OVERHEAD_BYTES: usize = 10;
     let bytes = records.iter().map(|record| size(record) + OVERHEAD_BYTES);
     let mut batch = BatchBuilder::with_capacity(Codec::None, now.wall_ms, bytes.sum());
+    if let Some((id, epoch)) = producer {
+        batch = batch.producer(id, epoch, NO_SEQUENCE).transactional();
+    }
     for (key, value) in records {
         batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
     }

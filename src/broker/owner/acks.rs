@@ -108,8 +108,6 @@ pub struct Acks {
     dropped: Vec<(ReqRef, LogAnswer)>,
     /// What has become of ends of transactions, and is not told yet.
     marked: Vec<(MarkerAsker, u32, ErrorCode)>,
-    /// Ends of transactions that are committed, in the order of each log, for the coordinators of groups to take.
-    pub ended: Vec<MarkerPart>,
     /// Numbers whose wait is over, for whoever asked to take.
     pub told: Vec<Told>,
     /// Place of the last one that was taken up.
@@ -200,7 +198,15 @@ impl Acks {
                     outcome,
                     Ok(()) | Err(ErrorCode::NotEnoughReplicasAfterAppend)
                 ) {
-                    self.ended.push(marker);
+                    // In the order of the log, among what coordinators are told of their records there.
+                    fx.send(
+                        fx.me,
+                        Msg::TransactionEnded {
+                            log: marker.log,
+                            producer_id: marker.producer_id,
+                            commits: marker.commits,
+                        },
+                    );
                 }
                 if let Some((asker, slot)) = asker {
                     let code = outcome.err().unwrap_or(ErrorCode::None);

@@ -29,6 +29,14 @@ impl Shard {
                         .markers_written(req.id, &results, image, fx);
                 }
             },
+            Msg::TransactionEnded {
+                log,
+                producer_id,
+                commits,
+            } => {
+                let end = (producer_id, commits);
+                self.coordinators.transaction_ended(log, end, owner, fx);
+            }
             Msg::DescribeProducers { req, log } => {
                 let (id, producers) = (req.id, owner.active_producers(log));
                 fx.send(req.shard, Msg::ProducersDescribed { id, producers });

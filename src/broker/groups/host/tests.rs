@@ -9,7 +9,7 @@ use crate::broker::data::produce::owner::Delayed;
 use crate::config::TopicConfig;
 use crate::controller::MetadataRecord;
 use crate::controller::testing::{broker, partition};
-use crate::coordinator::{FetchedOf, InstanceState, OffsetsOf};
+use crate::coordinator::{FetchedOf, FetchedOffset, InstanceState, OffsetsOf, Stability};
 use crate::group::join::JoinRequest;
 use crate::group::testing::commit_of;
 use crate::group::{Name, Protocol, records};
@@ -100,12 +100,17 @@ impl Fixture {
             id,
             partitions: vec![0],
         };
-        let fetch = GroupAsk::Fetch(Name::from("g"), FetchedOf::Some(vec![wanted]));
+        let fetch = GroupAsk::Fetch(
+            Name::from("g"),
+            FetchedOf::Some(vec![wanted]),
+            Stability::Any,
+        );
         self.ask(99, 0, fetch);
         match self.answers.pop().unwrap().1.pop().unwrap() {
-            (4, GroupAnswer::Fetched(Ok((topics, false)))) => {
-                topics[0].1[0].1.as_ref().map(|committed| committed.offset)
-            }
+            (4, GroupAnswer::Fetched(Ok((topics, false)))) => match &topics[0].1[0].1 {
+                FetchedOffset::At(committed) => Some(committed.offset),
+                _ => None,
+            },
             other => panic!("{other:?}"),
         }
     }
