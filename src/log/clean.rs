@@ -165,12 +165,10 @@ impl Log {
         (to > start && (is_enough || is_overdue)).then_some(dirt)
     }
 
-    /// What is before it is committed and here for good, and of no transaction: those are not compacted yet.
+    /// What is before it is committed and here for good, and no transaction is undecided there.
     pub(super) fn cleanable_to(&self) -> Offset {
         let to = self.high_watermark().min(self.durable.offset);
-        self.transactions
-            .oldest()
-            .map_or(to, |oldest| to.min(oldest))
+        to.min(self.last_stable())
     }
 
     /// Where the log's segments begin, and where the one ends in which `offset` is, or that ends there.
@@ -325,6 +323,7 @@ impl Log {
         for after in self.segments.range_mut(to + 1..) {
             after.start += added;
         }
+        self.transactions.cleaned_to(behind.offset);
         self.segments.drain(from..=to);
         self.segments.insert(from, segment);
         self.producers.replaced((first, last), cleaned.by);

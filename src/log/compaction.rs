@@ -3,6 +3,9 @@
 //! segments after the other, and of each key only what is not older than that is written anew; what was written takes
 //! the place of the group. A pass that ends in the middle leaves groups that are cleaned and others that are not.
 //!
+//! Records of aborted transactions go; a marker goes like a tombstone, with nothing of its transaction left: `spent`.
+//! A pass ends before the last stable offset, so every transaction that it meets is decided.
+//!
 //! A tombstone stays until `delete.retention.ms` have gone by since a pass has met it, and as long as anything older
 //! of its key may still be there.
 
@@ -10,11 +13,13 @@ use bytes::Bytes;
 
 use super::clean::{CleanSegment, CleaningGroup, Dirt};
 use super::clean_marks::CleanMarks;
+use super::spent::KeptTransactions;
 use super::{CompactionConfig, Log, NewestOffsets};
 use crate::base::limits::COMPACTION_OPEN_BYTES_MAX;
 use crate::base::{LeaderEpoch, Now, Offset};
 use crate::record::{
-    BatchError, BatchInfo, KeyWalk, KeyedRecord, Thinned, Thinning, check_crc, emptied, parse,
+    BatchError, BatchInfo, EndMarker, KeyWalk, KeyedRecord, Thinned, Thinning, check_crc, emptied,
+    parse, with_horizon,
 };
 use crate::store::{FlushSeq, Store};
 
@@ -40,6 +45,8 @@ pub struct CompactionPass {
     leaves_older: bool,
     /// Where the last tombstone was that went, and one more.
     tombstones: Offset,
+    /// Of what was gone through so far.
+    transactions: KeptTransactions,
     /// Bytes of groups, before and after.
     pub bytes: (u64, u64),
 }
@@ -119,6 +126,7 @@ impl CompactionPass {
             older: log.clean_marks().older,
             leaves_older: false,
             tombstones: Offset(0),
+            transactions: KeptTransactions::default(),
             bytes: (0, 0),
         })
     }
@@ -228,6 +236,8 @@ impl CompactionPass {
         let looked = match &mut self.phase {
             // What the broker says in it has no keys.
             Phase::Keys(_) if info.is_control() => LookedAt::All(None),
+            // What was aborted takes nothing's place.
+            Phase::Keys(None) if log.is_aborted(&info) => LookedAt::All(None),
             Phase::Keys(walk) => Self::gather(&mut self.keys, walk, batch, work)?,
             Phase::Group(_) => self.thin(log, &info, batch, work)?,
             Phase::Between | Phase::Over => LookedAt::Beyond,
@@ -281,6 +291,16 @@ impl CompactionPass {
         let Phase::Group(writing) = &mut self.phase else {
             return Ok(LookedAt::Beyond);
         };
+        if info.is_control() && info.is_transactional() && EndMarker::read(batch).is_some() {
+            return self.thin_marker(log, info, batch, work);
+        }
+        if writing.thinning.is_none() && log.is_aborted(info) {
+            if log.is_last_of_producer(info) {
+                return Ok(LookedAt::All(Some(writing.keep(emptied(info))?)));
+            }
+            writing.left_out = Some(*info);
+            return Ok(LookedAt::All(None));
+        }
         let begun = match writing.thinning.take() {
             Some(thinning) => Ok(thinning),
             None => begin(batch, work, Thinning::new),
@@ -327,6 +347,39 @@ impl CompactionPass {
                 batch.clone()
             }
             Err(why) => return Err(why),
+        };
+        self.transactions.keep(&parse(&kept)?);
+        Ok(LookedAt::All(Some(writing.keep(kept)?)))
+    }
+
+    /// Decides about the end of a transaction.
+    fn thin_marker(
+        &mut self,
+        log: &Log,
+        info: &BatchInfo,
+        batch: &Bytes,
+        work: &mut usize,
+    ) -> Result<LookedAt, BatchError> {
+        let Phase::Group(writing) = &mut self.phase else {
+            return Ok(LookedAt::Beyond);
+        };
+        *work = work.saturating_sub(batch.len());
+        if !check_crc(batch) {
+            return Err(BatchError::Crc);
+        }
+        let is_spent = self.transactions.end(info.producer_id) && !log.is_last_of_producer(info);
+        let kept = match info.delete_horizon_ms() {
+            Some(at) if is_spent && at < self.now_ms && !self.leaves_older => {
+                // Who has what it ended, and not itself, would wait for it for ever.
+                self.tombstones = self.tombstones.max(Offset(info.last_offset() + 1));
+                writing.left_out = Some(*info);
+                return Ok(LookedAt::All(None));
+            }
+            None if is_spent => {
+                let horizon = self.now_ms.saturating_add(self.config.delete_retention_ms);
+                with_horizon(batch, horizon)?
+            }
+            _ => batch.clone(),
         };
         Ok(LookedAt::All(Some(writing.keep(kept)?)))
     }

@@ -1,5 +1,7 @@
 //! Compaction of a log on a store whose disk is a vector.
 
+mod transactions;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

@@ -41,6 +41,7 @@ pub mod recovery;
 mod replicate;
 mod retention;
 mod segment;
+mod spent;
 mod stable;
 mod state;
 mod steps;

@@ -285,7 +285,12 @@ impl Producers {
     pub(super) fn is_last(&self, info: &BatchInfo) -> bool {
         let known = self.known.get(&info.producer_id);
         let known = known.filter(|known| known.epoch == info.producer_epoch);
-        known.is_some_and(|known| known.last_offset().0 == info.last_offset())
+        let last = known.map(|known| match known.batches().last() {
+            // By its sequences a producer is known, whatever marker came behind.
+            Some(last) if !info.is_control() => last.last_offset(),
+            _ => known.last_offset(),
+        });
+        last == Some(Offset(info.last_offset()))
     }
 
     /// Goes back to where a segment began, at this offset. If that is farther back than is remembered, producers of
@@ -400,7 +405,7 @@ impl Producers {
     ///
     /// # Errors
     /// INVALID_PRODUCER_EPOCH for an epoch older than the last one, OUT_OF_ORDER_SEQUENCE_NUMBER
-    /// for a gap or for a new epoch that does not begin at 0.
+    /// for a gap or for a new epoch that does not begin at 0, whether a batch or a marker has begun it.
     pub(super) fn check(&self, batch: &ProducerBatch) -> Result<Option<Remembered>, Refused> {
         let unknown = Producer::new(NO_EPOCH);
         let producer = self.known.get(&batch.id).unwrap_or(&unknown);
@@ -423,6 +428,8 @@ impl Producers {
             Some(last) if !follows(last.last_sequence(), batch.base_sequence) => {
                 Err(out_of_order(last, batch))
             }
+            // It is known by the end of a transaction, by which its epoch has grown.
+            None if producer.heard.is_some() && batch.base_sequence != 0 => Err(bad_start(batch)),
             _ => Ok(None),
         }
     }

@@ -48,7 +48,10 @@ impl BatchEntry {
             epoch,
             producer: ProducerBatch::of(info),
             transaction: records_of(
-                (info.is_transactional(), info.is_control()),
+                (
+                    info.is_transactional() && info.records > 0,
+                    info.is_control(),
+                ),
                 (info.producer_id, info.producer_epoch),
                 (Offset(last_offset), info.max_timestamp),
             ),
@@ -97,7 +100,10 @@ impl BatchEntry {
             epoch,
             producer,
             transaction: records_of(
-                (header.is_transactional(), header.is_control()),
+                (
+                    header.is_transactional() && header.records_count() > 0,
+                    header.is_control(),
+                ),
                 (header.producer_id(), header.producer_epoch()),
                 (Offset(last_offset), header.max_timestamp()),
             ),
@@ -121,7 +127,7 @@ impl BatchEntry {
     }
 }
 
-/// What a batch is by its header alone.
+/// What a batch is by its header alone. One that compaction has emptied has nothing of a transaction.
 fn records_of(
     (is_transactional, is_control): (bool, bool),
     (producer_id, producer_epoch): (i64, i16),

@@ -77,6 +77,13 @@ impl Transactions {
         self.span = self.span.filter(|(_, newest)| *newest > start);
     }
 
+    /// Of what was aborted nothing is left before this.
+    pub(super) fn cleaned_to(&mut self, end: Offset) {
+        while self.aborted.front().is_some_and(|range| range.last < end) {
+            self.aborted.pop_front();
+        }
+    }
+
     /// What is not before this is gone.
     pub(super) fn cut_back(&mut self, end: Offset) {
         self.ended.retain(|(last, _)| *last < end);
@@ -91,11 +98,6 @@ impl Transactions {
     pub(super) fn first_ended(&self) -> Option<Position> {
         let firsts = self.ended.iter().map(|(_, first)| *first);
         firsts.min_by_key(|first| first.offset)
-    }
-
-    /// Offset of the first batch of any transaction.
-    pub(super) fn oldest(&self) -> Option<Offset> {
-        self.span.map(|(first, _)| first)
     }
 
     /// How many were aborted.

@@ -222,6 +222,10 @@ mod tests {
         let fenced = Err(ErrorCode::TransactionCoordinatorFenced);
         assert_eq!(ends(6, 2, 2), fenced);
         assert_eq!(ends(6, 4, 0), Ok(3));
+        f.verified(7, 6);
+        let out_of_order = Err(ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(append(&mut f, &draft(6, 5)), out_of_order);
+        assert_eq!(append(&mut f, &draft(6, 0)), Ok(4));
         f.settle();
         let ranges = f.log.aborted_between(Offset(0), Offset(9));
         let ranges: Vec<_> = ranges.iter().map(|it| (it.first.0, it.last.0)).collect();

@@ -38,7 +38,7 @@ pub use error::BatchError;
 pub use marker::EndMarker;
 pub use opener::Opener;
 pub use records::{Record, RecordHeader, Records, records, verify_records};
-pub use thin::{KeyWalk, KeyedRecord, Thinned, Thinning, emptied};
+pub use thin::{KeyWalk, KeyedRecord, Thinned, Thinning, emptied, with_horizon};
 pub use validate::{
     Validation, produced_header, validate_header, validate_produced, validate_records,
 };

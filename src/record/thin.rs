@@ -249,6 +249,21 @@ impl Thinning {
     }
 }
 
+/// A batch that goes at that time, as [`Thinning::finish`] says it of tombstones.
+///
+/// # Errors
+/// As [`Thinning::new`] and [`Thinning::finish`].
+pub fn with_horizon(batch: &Bytes, delete_horizon_ms: i64) -> Result<Bytes, BatchError> {
+    let mut thinning = Thinning::new(batch, COMPACTION_PACK_BYTES_MAX)?;
+    let mut all = usize::MAX;
+    thinning.go_on(&mut all, &mut |_| true)?;
+    thinning.has_tombstones = true;
+    match thinning.finish(delete_horizon_ms)? {
+        Thinned::Part(part) => Ok(part),
+        Thinned::Whole | Thinned::Nothing | Thinned::Unthinned => Ok(batch.clone()),
+    }
+}
+
 /// A record with the same timestamp, relative to another base.
 fn put_later(out: &mut Vec<u8>, body: &[u8], base: i64, new_base: i64) -> Result<(), BatchError> {
     let mut cursor = Cursor::new(body);

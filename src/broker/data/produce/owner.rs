@@ -692,7 +692,7 @@ mod tests {
             owner.write_marker(NOW, asker, marker);
             if again {
                 let ((), _, local) = with_fx(NOW, |fx| {
-                    delayed.begin(&mut owner, client(1), transactional(0, 1), fx);
+                    delayed.begin(&mut owner, client(1), transactional(0, 0), fx);
                 });
                 asked.extend(said(local).0);
                 assert_eq!(asked.len(), 2);

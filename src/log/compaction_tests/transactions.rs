@@ -1,0 +1,203 @@
+//! What compaction leaves of transactions.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{CONFIG, batch, fixture};
+use crate::base::{LeaderEpoch, Offset, Rng};
+use crate::log::testing::Fixture;
+use crate::log::{EndOfTransaction, LogConfig};
+use crate::record::{Codec, parse, records};
+
+fn writes(f: &mut Fixture, id: i64, sequence: &mut i32, pairs: &[(&str, Option<&str>)]) {
+    if !f.log.has_open_transaction(id, 0) {
+        f.verified(id, 0);
+    }
+    let builder = batch(pairs, Codec::None, f.now.wall_ms);
+    f.produce(builder.producer(id, 0, *sequence).transactional());
+    *sequence += pairs.len() as i32;
+}
+
+fn ends(f: &mut Fixture, id: i64, commits: bool) {
+    let end = EndOfTransaction {
+        producer_id: id,
+        producer_epoch: 0,
+        coordinator_epoch: 0,
+        commits,
+        version: 0,
+    };
+    let ended = f.log.append_end(f.now, &end, &mut f.disk.store);
+    assert!(ended.unwrap().flush.is_some());
+}
+
+/// What somebody sees in the end who reads what is committed: of each key the newest value.
+fn seen(f: &Fixture, batches: &[Bytes]) -> BTreeMap<String, String> {
+    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let (stable, mut seen) = (f.log.last_stable().0, BTreeMap::new());
+    let aborted = f.log.aborted_between(Offset(0), Offset(stable));
+    for batch in batches {
+        let info = parse(batch).unwrap();
+        let base = Offset(info.base_offset);
+        let is_aborted = aborted.iter().any(|range| {
+            range.producer_id == info.producer_id && range.first <= base && base <= range.last
+        });
+        if info.is_control() || info.base_offset >= stable || info.is_transactional() && is_aborted
+        {
+            continue;
+        }
+        for record in records(batch, 1 << 20).unwrap() {
+            let record = record.unwrap();
+            let key = text(record.key.unwrap());
+            match record.value {
+                Some(value) => seen.insert(key, text(value)),
+                None => seen.remove(&key),
+            };
+        }
+    }
+    seen
+}
+
+/// Another replica that gets all that is left.
+fn replica(f: &Fixture) -> Fixture {
+    let mut other = Fixture::new(LogConfig::default(), 0);
+    for batch in f.disk.batches() {
+        let store = &mut other.disk.store;
+        let taken = (other.log).append_replica(other.now, &batch, LeaderEpoch(0), store);
+        assert!(taken.is_ok(), "{taken:?}");
+    }
+    other.settle();
+    other
+}
+
+#[test]
+fn aborted_records_and_then_their_markers_go() {
+    let mut f = fixture();
+    let (mut one, mut two) = (0, 0);
+    writes(&mut f, 1, &mut one, &[("a", Some("1")), ("b", Some("1"))]);
+    writes(&mut f, 2, &mut two, &[("a", Some("never"))]);
+    ends(&mut f, 1, true);
+    writes(&mut f, 2, &mut two, &[("b", None)]);
+    ends(&mut f, 2, false);
+    f.roll();
+    assert!(f.compact(1 << 20));
+    // What its producer was known by last stays, emptied.
+    assert_eq!(
+        seen(&f, &f.disk.batches()),
+        [("a", "1"), ("b", "1")].map(owned).into()
+    );
+    let bases = |f: &mut Fixture| f.read_bases(0, 1 << 20);
+    assert_eq!(bases(&mut f), [0, 3, 4, 5]);
+    assert_eq!(f.log.aborted_between(Offset(0), Offset(9)), []);
+    // Two others have taken the place of all that they are known by.
+    for id in [1, 2] {
+        let sequence = if id == 1 { &mut one } else { &mut two };
+        writes(&mut f, id, sequence, &[("c", Some("2"))]);
+        ends(&mut f, id, true);
+    }
+    f.roll();
+    for _ in 0..2 {
+        f.now.wall_ms += CONFIG.delete_retention_ms + 1;
+        f.put(&[("d", Some("2"))]);
+        f.roll();
+        assert!(f.compact(1 << 20));
+    }
+    // The first commit has something left, the abort has not.
+    assert_eq!(bases(&mut f)[..2], [0, 3]);
+    assert!(!bases(&mut f).contains(&5));
+    assert_eq!(f.log.tombstones_removed_before(), Offset(6));
+    let other = replica(&f);
+    assert_eq!(other.log.last_stable(), other.log.end_offset());
+}
+
+fn owned((key, value): (&str, &str)) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+#[test]
+fn nothing_is_compacted_behind_what_is_undecided() {
+    let mut f = fixture();
+    let mut sequence = 0;
+    f.put(&[("a", Some("1"))]);
+    f.put(&[("a", Some("2"))]);
+    f.roll();
+    writes(&mut f, 1, &mut sequence, &[("a", Some("3"))]);
+    f.put(&[("b", Some("1"))]);
+    f.put(&[("b", Some("2"))]);
+    f.roll();
+    assert!(f.compact(1 << 20));
+    assert_eq!(f.offsets(), [1, 2, 3, 4]);
+    assert!(!f.compact(1 << 20));
+    ends(&mut f, 1, false);
+    f.settle();
+    assert!(f.compact(1 << 20));
+    assert_eq!(
+        seen(&f, &f.disk.batches()),
+        [("a", "2"), ("b", "2")].map(owned).into()
+    );
+}
+
+/// Who reads what is committed sees the same of a log and of what compaction makes of it, here, after a restart, and
+/// on another replica, which waits for the end of nothing.
+#[test]
+fn what_is_committed_stays_what_it_was() {
+    for seed in 0..40 {
+        let mut rng = Rng::new(seed);
+        let mut f = fixture();
+        let mut sequences = [0; 3];
+        let mut open = [false; 3];
+        for step in 0..120 {
+            let id = rng.below(3) as usize;
+            let key = format!("k{}", rng.below(6));
+            let value = format!("v{step}");
+            let value = (!rng.chance(1, 5)).then_some(&*value);
+            match rng.below(10) {
+                0..5 => {
+                    writes(&mut f, id as i64, &mut sequences[id], &[(&key, value)]);
+                    open[id] = true;
+                }
+                5..7 => {
+                    ends(&mut f, id as i64, rng.chance(1, 2));
+                    open[id] = false;
+                }
+                7 => drop(f.put(&[(&key, value)])),
+                8 => f.roll(),
+                _ => {
+                    f.settle();
+                    f.now.wall_ms += 700;
+                    let before = seen(&f, &f.disk.batches());
+                    f.compact(1 << 20);
+                    assert_eq!(
+                        seen(&f, &f.disk.batches()),
+                        before,
+                        "seed {seed}, step {step}"
+                    );
+                }
+            }
+        }
+        (0..3).for_each(|id| ends(&mut f, id, rng.chance(1, 2)));
+        f.roll();
+        let before = seen(&f, &f.disk.batches());
+        for _ in 0..3 {
+            f.now.wall_ms += CONFIG.delete_retention_ms + 1;
+            f.put(&[("last", Some("1"))]);
+            f.roll();
+            f.compact(1 << 20);
+        }
+        let mut after = seen(&f, &f.disk.batches());
+        after.remove("last");
+        assert_eq!(after, before, "seed {seed}");
+        let state = f.log.state();
+        f.restart();
+        assert_eq!(f.log.state(), state, "seed {seed}");
+        let other = replica(&f);
+        assert_eq!(
+            other.log.last_stable(),
+            other.log.end_offset(),
+            "seed {seed}"
+        );
+        let mut there = seen(&other, &other.disk.batches());
+        there.remove("last");
+        assert_eq!(there, before, "seed {seed}");
+    }
+}
