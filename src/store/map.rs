@@ -455,6 +455,16 @@ impl<S: Run> LogEntry<S> {
         gone
     }
 
+    /// Puts a cleaned segment beside those that it should have replaced, for those who look for what is left.
+    pub fn put_beside(&mut self, id: SegmentId, mut clean: S) {
+        clean.seal();
+        clean.rename(id);
+        let number = self.segments.partition_point(|s| s.id() < id);
+        if self.segments.get(number).is_none_or(|s| s.id() != id) {
+            self.segments.insert(number, clean);
+        }
+    }
+
     /// Removes the segments before this one, never the active one.
     pub fn drop_before(&mut self, id: SegmentId) -> Vec<S> {
         let mut dropped = Vec::new();

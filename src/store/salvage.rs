@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::api::{DiskError, FlushSeq, Piece};
+use super::api::{Cleaned, DiskError, FlushSeq, Piece};
 use super::journal::{self, Entry, Header};
 use super::layout::block_ceil;
 use super::map::{Damage, LogEntry, Map};
@@ -212,8 +212,11 @@ impl Found {
             Entry::Delete { log } => {
                 self.deleted.insert(*log);
             }
-            Entry::Roll { log, .. } | Entry::Truncate { log, .. } | Entry::Clean { log, .. } => {
+            Entry::Roll { log, .. } | Entry::Truncate { log, .. } => {
                 self.log(*log);
+            }
+            Entry::Clean { log, cleaned, .. } => {
+                self.clean(*log, cleaned);
             }
             Entry::DropBefore { .. } | Entry::Note { .. } | Entry::Remark { .. } => {}
             Entry::Inline { .. } | Entry::Ref { .. } => {}
@@ -268,6 +271,25 @@ impl Found {
         }
     }
 
+    /// A cleaned segment takes the place of others. If they are not all known, or not all of it is, both stay: chunks
+    /// of what it replaced may have others' bytes by now.
+    fn clean(&mut self, log: LogId, cleaned: &Cleaned) {
+        let is_whole = |clean: &LogEntry<Remains>| clean.damage.is_none();
+        let is_whole = self.map.logs.get(&log.cleaning()).is_some_and(is_whole);
+        let Some(known) = self.log(log) else {
+            return;
+        };
+        if is_whole && known.can_replace(cleaned) {
+            return;
+        }
+        if let Some(mut clean) = self.map.logs.remove(&log.cleaning())
+            && let Some(clean) = clean.segments.pop_front()
+            && let Some(known) = self.map.logs.get_mut(&log)
+        {
+            known.put_beside(cleaned.by, clean);
+        }
+    }
+
     fn active(&mut self, log: LogId, segment: SegmentId) -> Option<&mut Remains> {
         self.log(log)?.active_named(segment)
     }
@@ -300,6 +322,7 @@ fn bad_ranges(entries: &[Entry], read: Read<'_>) -> Vec<(LogId, u64)> {
 #[cfg(test)]
 mod tests {
     use super::super::Offset;
+    use super::super::api::LogLabel;
     use super::super::remains::Found as Event;
     use super::*;
 
@@ -399,5 +422,76 @@ mod tests {
         found.apply(NO_STORE, Entry::Delete { log }, &mut Fresh::new());
         found.apply(NO_STORE, inline(5, 500, 9), &mut Fresh::new());
         assert!(found.map.logs.is_empty());
+    }
+    /// A cleaned segment that is in place is there, whatever else is lost.
+    #[test]
+    fn what_was_cleaned_is_kept_where_what_it_replaces_is_not_known() {
+        let log = LogId(7);
+        let (side, first) = (log.cleaning(), SegmentId::FIRST);
+        let create = |log| Entry::Create {
+            log,
+            first: Offset(0),
+            label: LogLabel::default(),
+        };
+        let inline = |log, segment, pos, base| Entry::Inline {
+            log,
+            segment,
+            pos,
+            bytes: batch(base, 100).into(),
+        };
+        let roll = |segment, base| Entry::Roll {
+            log,
+            segment,
+            base: Offset(base),
+        };
+        let cleaned = Cleaned {
+            replaced: (first, first),
+            by: SegmentId(1),
+        };
+        let clean = Entry::Clean {
+            log,
+            cleaned,
+            note: Bytes::new(),
+        };
+        // What comes before the loss, what is lost, and what is found then.
+        let begin = [
+            create(log),
+            inline(log, first, 0, 0),
+            roll(SegmentId(1 << 16), 5),
+        ];
+        let made = [create(side), inline(side, first, 0, 3)];
+        let cases: [(bool, bool, &[&[i64]]); 4] = [
+            (true, true, &[&[3], &[]]),
+            (false, true, &[&[3], &[6]]),
+            (true, false, &[&[0], &[3, 4], &[]]),
+            (false, false, &[&[3, 4], &[6]]),
+        ];
+        for (has_begin, has_made, expected) in cases {
+            let mut found = Found::default();
+            let apply = |found: &mut Found, entries: &[Entry]| {
+                for entry in entries {
+                    found.apply(NO_STORE, entry.clone(), &mut Fresh::new());
+                }
+            };
+            if has_begin {
+                apply(&mut found, &begin);
+            }
+            found.lost(FlushSeq(3), FlushSeq(3));
+            match has_made {
+                true => apply(&mut found, &made),
+                false => apply(
+                    &mut found,
+                    &[inline(side, first, 0, 3), inline(side, first, 100, 4)],
+                ),
+            }
+            if !has_begin {
+                apply(&mut found, &[inline(log, SegmentId(1 << 16), 0, 6)]);
+            }
+            apply(&mut found, std::slice::from_ref(&clean));
+            assert!(!found.map.logs.contains_key(&side));
+            let remains = remains(found.map.logs.remove(&log).expect("it is known"));
+            let seen: Vec<Vec<i64>> = remains.segments.iter().map(walked).collect();
+            assert_eq!(seen, expected, "{has_begin} {has_made}");
+        }
     }
 }
