@@ -50,6 +50,8 @@ mod slice_tests;
 mod testing;
 pub mod trace;
 #[cfg(test)]
+mod transaction_tests;
+#[cfg(test)]
 mod transactional_tests;
 mod txn;
 

@@ -177,6 +177,11 @@ impl Model {
                 TxnState::PrepareCommit | TxnState::PrepareAbort => {
                     assert_eq!(was, Some(TxnState::Ongoing));
                     assert_eq!(before.unwrap().partitions, facts.partitions);
+                    // Whoever ends it, what its client was told to be in it is.
+                    let who = IDS.iter().position(|it| *it == id);
+                    let promised = who.and_then(|who| self.promised.remove(&who));
+                    let promised = promised.map(|(_, partitions)| partitions);
+                    assert!(promised.is_none_or(|it| it.is_subset(&facts.partitions)));
                 }
                 TxnState::CompleteCommit | TxnState::CompleteAbort => {
                     let before = before.unwrap();
@@ -220,18 +225,12 @@ impl Model {
                 }
                 promised.1.insert(added);
             }
-            if let Some((who, producer, commits)) = self.ends.remove(&token)
+            if let Some((who, _, commits)) = self.ends.remove(&token)
                 && error.is_none()
             {
                 let facts = &self.last[IDS[who]];
                 let ended = [TxnState::prepare(commits), TxnState::complete(commits)];
                 assert!(ended.contains(&facts.state), "{:?}", facts.state);
-                let promised = self.promised.remove(&who);
-                if let Some((by, promised)) = promised.filter(|(by, _)| *by == producer)
-                    && facts.state.decided().is_some()
-                {
-                    assert!(promised.is_subset(&facts.partitions), "{by:?}");
-                }
             }
         }
     }

@@ -289,5 +289,29 @@ def a_commit_is_seen_by_what_is_asked_behind_it():
     equal(json.loads(printed.splitlines()[-1]), {"stale": 0})
 
 
+@test(seconds=120)
+def a_topic_is_copied_exactly_once():
+    command = ["java", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=java/log4j2.properties", "-cp", paths.KAFKA_CLASSPATH,
+               "java/Transactions.java", BOOTSTRAP, make_topic("java-tx", 2), make_topic("java-tx-copy", 2), unique("java-tx")]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=110).stdout
+    equal(json.loads(printed.splitlines()[-1]), {"found": 200, "distinct": 200, "fenced": True})
+
+
+@test(seconds=90)
+def transactions_are_listed_and_described():
+    name, producer = make_topic("java-tx", 2), unique("java-tx")
+    printed = tool("ProducerPerformance", "--topic", name, "--num-records", "500", "--record-size", "100", "--throughput", "-1",
+                   "--transactional-id", producer, "--transaction-duration-ms", "50")
+    assert "500 records sent" in printed, printed
+    eventually(lambda: "CompleteCommit" in tool("TransactionsCommand", "describe", "--transactional-id", producer), 20, "its last transaction")
+    listed = tool("TransactionsCommand", "list")
+    assert any(producer in line and "CompleteCommit" in line for line in listed.splitlines()), listed
+    # Reads what is committed: all of it.
+    committed = console_consume(name, 500, "--from-beginning", "--isolation-level", "read_committed")
+    equal(len(committed.splitlines()), 500, "records that are committed")
+    producers = tool("TransactionsCommand", "describe-producers", "--topic", name, "--partition", "0")
+    assert "LatestCoordinatorEpoch" in producers, producers
+
+
 if __name__ == "__main__":
     main("java")
