@@ -163,6 +163,9 @@ pub const PRODUCERS_PER_PARTITION_MIN: usize = 16;
 /// Newest segments of a partition for which it is kept what was known of their producers before: as far as it can be
 /// cut back and know them as if what is cut off had never been there.
 pub const PRODUCER_SNAPSHOTS_MAX: usize = 4;
+/// The same for which transactions were open when they began. A log that is cut back farther than that, where there are
+/// transactions, has to begin anew.
+pub const TRANSACTION_SNAPSHOTS_MAX: usize = 1024;
 /// Transactions that may be open in a partition; with more, those who begin one are told to come again.
 pub const OPEN_TRANSACTIONS_PER_LOG_MAX: usize = 4096;
 /// Aborted transactions that a partition keeps, for those who read what is committed, some 40 bytes each: as long as
@@ -170,6 +173,8 @@ pub const OPEN_TRANSACTIONS_PER_LOG_MAX: usize = 4096;
 pub const ABORTED_TRANSACTIONS_PER_LOG_MAX: usize = 65_536;
 /// Producers of a partition about whose transactions their coordinators are asked, or have said something.
 pub const VERIFICATIONS_PER_LOG_MAX: usize = 4096;
+/// Batches of one producer to one partition that may wait while its coordinator is asked; clients have five on their way.
+pub const VERIFIED_TOGETHER_MAX: usize = 16;
 /// Partitions in which one WriteTxnMarkers request may end transactions.
 pub const MARKERS_PER_REQUEST_MAX: usize = 4096;
 /// Producers that one answer to DescribeProducers tells of, and those of one partition more.

@@ -426,6 +426,7 @@ mod tests {
             log: LOG,
             info: parse(&batch).unwrap(),
             batch,
+            admission: None,
         };
         let own = ReqRef {
             shard: ShardId(0),

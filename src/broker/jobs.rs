@@ -51,7 +51,7 @@ impl Jobs {
             | None => {}
         }
         self.markers.go_on(owner, fx);
-        self.produce.give_up_late(owner, false, fx);
+        self.produce.give_up_late(owner, fx);
         self.query.open_some(owner, fx);
         self.cleaner.go_on(owner, fx);
     }

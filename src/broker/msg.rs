@@ -12,7 +12,7 @@ use crate::base::{
 };
 use crate::controller::{Cause, Delta, Image, Moves};
 use crate::coordinator::{GroupAnswer, Question, TxnAnswer, TxnAsk};
-use crate::log::{AbortedRange, ActiveProducer};
+use crate::log::{AbortedRange, ActiveProducer, TransactionAdmission};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
 use crate::store::Piece;
@@ -544,6 +544,8 @@ pub struct ProducePart {
     pub batch: Bytes,
     /// Its header.
     pub info: BatchInfo,
+    /// By what it may be appended if it is of a transaction, since it waits.
+    pub admission: Option<TransactionAdmission>,
 }
 
 /// Where a batch ended up.

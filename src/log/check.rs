@@ -143,6 +143,11 @@ impl Log {
             );
         }
         self.transactions.check(self.end)?;
+        let mut firsts = self.transactions.ended_firsts();
+        rule!(
+            firsts.all(|at| at.offset < self.log_start || self.is_place(&at)),
+            "a transaction that has ended begins nowhere"
+        );
         rule!(
             self.last_stable() <= self.high_watermark(),
             "what is stable is behind the high watermark"

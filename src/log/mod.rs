@@ -70,6 +70,7 @@ pub use lookup::Opening;
 pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
 pub use steps::{AbortedRange, ActiveProducer, EndOfTransaction};
+pub use verified::TransactionAdmission;
 
 use clean_marks::CleanMarks;
 use epochs::Epochs;
@@ -465,7 +466,7 @@ impl Log {
             .producers
             .take(entry.remembered(), entry.transaction, at);
         if let Some(step) = &entry.transaction {
-            self.verifications.forget(step.producer_id);
+            (self.verifications).forget(step.producer_id, step.producer_epoch);
             self.transactions
                 .saw(entry.base_offset, entry.next_offset());
         }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::limits::{
     PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX, PRODUCERS_PER_PARTITION_MAX,
+    TRANSACTION_SNAPSHOTS_MAX,
 };
 use crate::base::{ErrorCode, Offset, Refused, SegmentId};
 use crate::record::BatchInfo;
@@ -160,13 +161,24 @@ impl Producer {
     }
 }
 
-/// What was known, when a segment began, of the producers that have written to it since; of others nothing was.
+/// What was known, when a segment began, of the producers that have written to it since; of others nothing was. Of
+/// segments that are not the newest only those are kept that had a transaction open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Before {
     pub(super) segment: SegmentId,
     /// Its base offset.
     pub(super) base: Offset,
     pub(super) producers: BTreeMap<i64, Producer>,
+}
+
+impl Before {
+    /// Keeps only those that had a transaction open. Returns how many went.
+    fn thin(&mut self) -> usize {
+        let before = self.producers.len();
+        self.producers
+            .retain(|_, known| known.transaction.is_some());
+        before - self.producers.len()
+    }
 }
 
 /// All producers a partition knows, at most [`PRODUCERS_PER_PARTITION_MAX`].
@@ -178,8 +190,10 @@ pub(super) struct Producers {
     heard: BTreeSet<(Offset, i64)>,
     /// The others, by where their transactions began.
     open: BTreeMap<(Offset, i64), Position>,
-    /// Of the newest segments, at most [`PRODUCER_SNAPSHOTS_MAX`], the active one last.
+    /// Of the newest segments, at most [`TRANSACTION_SNAPSHOTS_MAX`], the active one last.
     before: VecDeque<Before>,
+    /// Entries in them.
+    entries_before: usize,
     /// How many may be known.
     most: usize,
 }
@@ -191,6 +205,7 @@ impl Default for Producers {
             heard: BTreeSet::new(),
             open: BTreeMap::new(),
             before: VecDeque::new(),
+            entries_before: 0,
             most: PRODUCERS_PER_PARTITION_MAX,
         }
     }
@@ -203,8 +218,12 @@ impl Producers {
 
     /// Entries in memory: those of before a segment count too.
     pub(super) fn entries(&self) -> usize {
+        self.known.len() + self.entries_before
+    }
+
+    fn count_before(&mut self) {
         let before = self.before.iter().map(|before| before.producers.len());
-        self.known.len() + before.sum::<usize>()
+        self.entries_before = before.sum();
     }
 
     /// How many transactions are open.
@@ -242,13 +261,19 @@ impl Producers {
         if let Some(last) = self.before.back_mut() {
             *last = before;
         }
+        self.count_before();
     }
 
     /// What is remembered from now on is of this segment.
     pub(super) fn begin_segment(&mut self, segment: SegmentId, base: Offset) {
-        if self.before.len() == PRODUCER_SNAPSHOTS_MAX {
+        if self.before.len() == TRANSACTION_SNAPSHOTS_MAX {
             self.before.pop_front();
         }
+        let older = (self.before.len() + 1).saturating_sub(PRODUCER_SNAPSHOTS_MAX);
+        self.before.iter_mut().take(older).for_each(|before| {
+            before.thin();
+        });
+        self.count_before();
         self.before.push_back(Before {
             segment,
             base,
@@ -259,6 +284,7 @@ impl Producers {
     /// The segments before this one are gone.
     pub(super) fn drop_before(&mut self, segment: SegmentId) {
         self.before.retain(|before| before.segment >= segment);
+        self.count_before();
     }
 
     /// Another segment has taken the place of some; where those between the first and the last one began is none any
@@ -267,6 +293,7 @@ impl Producers {
         let (mut inside, others): (VecDeque<Before>, VecDeque<Before>) =
             (self.before.drain(..)).partition(|b| (first..=last).contains(&b.segment));
         self.before = others;
+        self.count_before();
         let Some(mut before) = inside.pop_front().filter(|b| b.segment == first) else {
             return;
         };
@@ -279,6 +306,7 @@ impl Producers {
         before.segment = by;
         let at = self.before.partition_point(|b| b.segment < by);
         self.before.insert(at, before);
+        self.count_before();
     }
 
     /// Whether a batch is the last one that is known of its producer.
@@ -302,6 +330,7 @@ impl Producers {
         {
             back.extend(before.producers);
         }
+        self.count_before();
         self.known.retain(|_, known| known.forget_from(base));
         (self.heard, self.open) = Default::default();
         for (id, producer) in std::mem::take(&mut self.known) {
@@ -320,6 +349,7 @@ impl Producers {
             && let Some(known) = self.known.get(&id)
             && known.last_offset() < before.base
         {
+            self.entries_before += usize::from(!before.producers.contains_key(&id));
             before.producers.entry(id).or_insert(*known);
         }
     }
@@ -373,6 +403,11 @@ impl Producers {
         }
         let step = step?;
         let id = step.producer_id;
+        let is_full = self.known.len() >= self.most;
+        if is_full && step.end.is_some() && !self.known.contains_key(&id) {
+            // It has nothing here that could end. Others do not make room for who only might come.
+            return None;
+        }
         self.keep_before(id);
         self.make_room(id);
         let known = self.known.get(&id).copied();
@@ -549,17 +584,17 @@ impl Producers {
         while self.known.len() > self.most && !self.heard.is_empty() {
             self.forget_oldest();
         }
-        while self.entries() > self.known.len() + self.most {
-            // The active segment's comes last, and what is remembered from now on is of it.
-            match self.before.len() {
-                0 => break,
-                1 => {
-                    let before = &mut self.before[0].producers;
-                    before.retain(|_, known| known.transaction.is_some());
-                    break;
-                }
-                _ => drop(self.before.pop_front()),
-            }
+        // With which transactions open a segment began is kept as long as it can be: without that a log cannot be cut
+        // back to it.
+        let mut before = self.before.iter_mut();
+        while self.entries_before > self.most
+            && let Some(before) = before.next()
+        {
+            self.entries_before -= before.thin();
+        }
+        while self.entries_before > PRODUCERS_PER_PARTITION_MAX && self.before.len() > 1 {
+            self.before.pop_front();
+            self.count_before();
         }
     }
 }

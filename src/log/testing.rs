@@ -361,7 +361,7 @@ impl Fixture {
         let mut draft = Draft::plain(&[START_MS], 1);
         (draft.producer, draft.transactional) = (Some((id, epoch, 0)), true);
         let (token, _) = self.log.begin_verification(&draft.build().1).unwrap();
-        assert!(self.log.end_verification(id, token, true));
+        assert_eq!(self.log.end_verification(id, token, true), Ok(()));
     }
 
     /// Appends a batch of the broker's own to a transaction: it has no sequence.

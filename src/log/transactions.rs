@@ -86,7 +86,13 @@ impl Transactions {
 
     /// What is not before this is gone.
     pub(super) fn cut_back(&mut self, end: Offset) {
+        // One that stands for several is waited for on, as some of them may have ended before that.
+        let several = self.ended.back().filter(|(last, first)| {
+            self.ended.len() >= TRANSACTIONS_ENDED_MAX && *last >= end && first.offset < end
+        });
+        let several = several.map(|(_, first)| (Offset(end.0 - 1), *first));
         self.ended.retain(|(last, _)| *last < end);
+        self.ended.extend(several);
         while self.aborted.back().is_some_and(|range| range.last >= end) {
             self.aborted.pop_back();
         }
@@ -94,10 +100,14 @@ impl Transactions {
         self.span = span.map(|(first, newest)| (first, newest.min(end)));
     }
 
+    /// Where those began whose end may yet be cut off.
+    pub(super) fn ended_firsts(&self) -> impl Iterator<Item = Position> + '_ {
+        self.ended.iter().map(|(_, first)| *first)
+    }
+
     /// Where the first of those began whose end may yet be cut off.
     pub(super) fn first_ended(&self) -> Option<Position> {
-        let firsts = self.ended.iter().map(|(_, first)| *first);
-        firsts.min_by_key(|first| first.offset)
+        self.ended_firsts().min_by_key(|first| first.offset)
     }
 
     /// How many were aborted.
@@ -180,11 +190,13 @@ impl Transactions {
         let ended = self.ended.iter().map(|(last, _)| last);
         let aborted = self.aborted.iter().map(|range| range.last);
         let in_bounds = |range: &AbortedRange| {
-            range.first.0 >= 0 && range.first < range.last && range.stable <= range.last.plus(1)
+            range.first.0 >= 0
+                && range.first < range.last
+                && range.stable.0 <= range.last.0.saturating_add(1)
         };
         ended.is_sorted()
             && aborted.is_sorted()
-            && self.ended.iter().all(|(last, first)| first.offset < *last)
+            && self.ended.iter().all(|(last, first)| first.offset <= *last)
             && self.aborted.iter().all(in_bounds)
             && self.span.is_none_or(|(first, newest)| first < newest)
     }
@@ -289,6 +301,24 @@ mod tests {
         all.are_committed(Offset(2 * together));
         assert_eq!(all.first_ended(), Some(at(together)), "the last is not");
         all.are_committed(Offset(4 * TRANSACTIONS_ENDED_MAX as i64));
+        assert_eq!(all.first_ended(), None);
+    }
+
+    #[test]
+    fn many_that_are_waited_for_together_are_waited_for_when_some_are_cut_off() {
+        let mut all = Transactions::default();
+        let many = TRANSACTIONS_ENDED_MAX as i64 + 2;
+        for n in 0..many {
+            all.saw(Offset(2 * n), Offset(2 * n + 2));
+            all.end(ended(n, 2 * n, 2 * n + 1, true), None);
+        }
+        // The last three are one, and the first of them stays.
+        let end = Offset(2 * many - 4);
+        all.cut_back(end);
+        assert_eq!(all.check(end), Ok(()));
+        all.are_committed(Offset(end.0 - 1));
+        assert_eq!(all.first_ended(), Some(at(end.0 - 2)));
+        all.are_committed(end);
         assert_eq!(all.first_ended(), None);
     }
 }

@@ -83,8 +83,9 @@ impl Log {
     /// Cuts off the batch that holds `offset` and everything after it. Before the log's start it begins anew there,
     /// as in Kafka; behind its end nothing is cut off. Leader epochs and producers are those of what is left, but
     /// that of a segment older than [`PRODUCER_SNAPSHOTS_MAX`](crate::base::limits::PRODUCER_SNAPSHOTS_MAX) it is
-    /// not known who had written before; if transactions have something behind that, the whole log goes, and it begins
-    /// anew where it started.
+    /// not known who had written before, but for who had a transaction open. If transactions have something behind one
+    /// that is older than [`TRANSACTION_SNAPSHOTS_MAX`](crate::base::limits::TRANSACTION_SNAPSHOTS_MAX), the whole
+    /// log goes, and it begins anew where it started.
     ///
     /// # Errors
     /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read); nothing is changed then.
@@ -103,7 +104,7 @@ impl Log {
             return Ok(Truncation::Done { end: offset, flush });
         }
         if !self.knows_transactions_at(offset) {
-            // As far back nobody knows which were open. It takes an unclean election to cut so far what is committed.
+            // As far back nobody knows which were open. What is committed is not cut so far but by an unclean election.
             let offset = self.log_start;
             let flush = Some(self.start_over(now, offset, store));
             return Ok(Truncation::Done { end: offset, flush });
@@ -403,6 +404,10 @@ impl Log {
         self.places.retain(|place| !is_gone(place));
         if is_gone(&self.durable) {
             self.durable = end;
+        }
+        if is_gone(&self.stable_seen) {
+            // What comes in its place is news.
+            self.stable_seen = end;
         }
         if is_gone(&self.high_watermark) {
             let committed = self.high_watermark.offset;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::{ErrorCode, Offset};
+
 /// What is asked about a producer, or was said.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verification {
@@ -11,17 +13,30 @@ pub(super) struct Verification {
     pub(super) is_verified: bool,
 }
 
+/// Why a batch of a transaction may be appended, as of when it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionAdmission {
+    /// The transaction was open, which began at this offset.
+    Open(Offset),
+    /// It was verified, by the question of this number.
+    Verified(u64),
+}
+
 /// What is known of all of them. It is no part of the log's state.
 #[derive(Debug, Default)]
 pub(super) struct Verifications {
     pub(super) by_producer: BTreeMap<i64, Verification>,
     pub(super) tokens: u64,
+    /// Those of an earlier leader.
+    tokens_before: u64,
 }
 
 impl Verifications {
-    /// A transaction of this producer has begun here, or has ended.
-    pub(super) fn forget(&mut self, producer_id: i64) {
-        if !self.by_producer.is_empty() {
+    /// A transaction of this producer goes on here in this epoch, or has ended. What is asked about a newer epoch is
+    /// about another one.
+    pub(super) fn forget(&mut self, producer_id: i64, epoch: i16) {
+        let known = self.by_producer.get(&producer_id);
+        if known.is_some_and(|known| known.epoch <= epoch) {
             self.by_producer.remove(&producer_id);
         }
     }
@@ -29,6 +44,15 @@ impl Verifications {
     /// What was said and asked so far does not count.
     pub(super) fn clear(&mut self) {
         self.by_producer.clear();
+        self.tokens_before = self.tokens;
+    }
+
+    /// Why a question counts no more.
+    pub(super) fn over(&self, token: u64) -> ErrorCode {
+        match token <= self.tokens_before {
+            true => ErrorCode::NotLeaderOrFollower,
+            false => ErrorCode::InvalidTxnState,
+        }
     }
 
     /// Whether the transaction of a producer may begin here.

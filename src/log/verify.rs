@@ -3,7 +3,7 @@
 //! asked about a producer when its transaction ends says nothing about the next one.
 
 use super::Log;
-use super::verified::Verification;
+use super::verified::{TransactionAdmission, Verification};
 use crate::base::limits::VERIFICATIONS_PER_LOG_MAX;
 use crate::base::{ErrorCode, Refused};
 use crate::record::BatchInfo;
@@ -52,18 +52,64 @@ impl Log {
         Ok((all.tokens, true))
     }
 
-    /// The coordinator has answered a question, or none is waited for any more. Returns whether it still counts.
-    pub fn end_verification(&mut self, producer_id: i64, token: u64, is_part: bool) -> bool {
+    /// The coordinator has answered a question, or none is waited for any more: whether it still counts.
+    ///
+    /// # Errors
+    /// NOT_LEADER_OR_FOLLOWER if another one may have led since it was asked; INVALID_TXN_STATE if the transaction has
+    /// ended.
+    pub fn end_verification(
+        &mut self,
+        producer_id: i64,
+        token: u64,
+        is_part: bool,
+    ) -> Result<(), ErrorCode> {
         let all = &mut self.verifications.by_producer;
         let known = all.get_mut(&producer_id);
         let Some(known) = known.filter(|known| known.token == token) else {
-            return false;
+            return Err(self.verifications.over(token));
         };
         known.is_verified = is_part;
         if !is_part {
             all.remove(&producer_id);
         }
-        true
+        Ok(())
+    }
+
+    /// By what a batch may be appended that may be without a question.
+    #[must_use]
+    pub fn admission(&self, info: &BatchInfo) -> Option<TransactionAdmission> {
+        let known = self.producers.get(info.producer_id);
+        let first = known.and_then(|it| it.transaction)?.offset;
+        info.is_transactional()
+            .then_some(TransactionAdmission::Open(first))
+    }
+
+    /// Whether that is still so, after a wait: its transaction may have ended, and the producer's next one begun.
+    ///
+    /// # Errors
+    /// As of [`end_verification`](Self::end_verification).
+    pub fn still_admits(
+        &self,
+        info: &BatchInfo,
+        by: Option<TransactionAdmission>,
+    ) -> Result<(), ErrorCode> {
+        let known = self.producers.get(info.producer_id);
+        let open = known
+            .and_then(|it| it.transaction)
+            .map(|first| first.offset);
+        match (by, open) {
+            (Some(TransactionAdmission::Open(first)), open) if open != Some(first) => {
+                Err(ErrorCode::InvalidTxnState)
+            }
+            (Some(TransactionAdmission::Verified(token)), None) => {
+                let known = self.verifications.by_producer.get(&info.producer_id);
+                match known {
+                    Some(known) if known.token == token => Ok(()),
+                    _ => Err(self.verifications.over(token)),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a batch may be appended as far as transactions are concerned.
@@ -92,7 +138,11 @@ impl Log {
             let message = "The partition is not part of the producer's transaction.";
             return Err(Refused::because(ErrorCode::InvalidTxnState, message));
         }
-        self.check_transactions()
+        match self.producers.get(id).and_then(|it| it.transaction) {
+            // It goes on in a newer epoch.
+            Some(_) => Ok(()),
+            None => self.check_transactions(),
+        }
     }
 }
 
@@ -143,8 +193,8 @@ mod tests {
             (true, Ok((token, false)))
         );
         assert_eq!(append(&mut f, &first), Err(ErrorCode::InvalidTxnState));
-        assert!(!f.log.end_verification(7, token + 1, true));
-        assert!(f.log.end_verification(7, token, true));
+        assert!(f.log.end_verification(7, token + 1, true).is_err());
+        assert_eq!(f.log.end_verification(7, token, true), Ok(()));
         assert_eq!(append(&mut f, &first), Ok(0));
         assert_eq!(append(&mut f, &first), Ok(0), "a retry");
         assert_eq!(append(&mut f, &draft(0, 1)), Ok(1), "it goes on");
@@ -177,7 +227,7 @@ mod tests {
         let (_, info) = draft(0, 0).build();
         let (token, _) = f.log.begin_verification(&info).unwrap();
         assert_eq!(end(&mut f, 0, false), Ok(0));
-        assert!(!f.log.end_verification(7, token, true));
+        assert!(f.log.end_verification(7, token, true).is_err());
         assert_eq!(
             append(&mut f, &draft(0, 0)),
             Err(ErrorCode::InvalidTxnState)
@@ -187,13 +237,47 @@ mod tests {
         // A newer epoch takes its place.
         let (_, newer) = draft(1, 0).build();
         let (token, _) = f.log.begin_verification(&newer).unwrap();
-        assert!(!f.log.end_verification(7, again, true));
+        assert!(f.log.end_verification(7, again, true).is_err());
         assert!(f.log.begin_verification(&info).is_err());
-        assert!(f.log.end_verification(7, token, false));
+        assert_eq!(f.log.end_verification(7, token, false), Ok(()));
         assert_eq!(
             append(&mut f, &draft(1, 0)),
             Err(ErrorCode::InvalidTxnState)
         );
+    }
+
+    #[test]
+    fn what_waited_while_its_transaction_ended_is_of_none() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        let (_, first) = draft(0, 0).build();
+        let (token, _) = f.log.begin_verification(&first).unwrap();
+        let verified = Some(TransactionAdmission::Verified(token));
+        assert_eq!(f.log.end_verification(7, token, true), Ok(()));
+        assert_eq!(f.log.still_admits(&first, verified), Ok(()));
+        assert_eq!(append(&mut f, &draft(0, 0)), Ok(0));
+        let (_, second) = draft(0, 1).build();
+        let open = f.log.admission(&second);
+        assert_eq!(open, Some(TransactionAdmission::Open(Offset(0))));
+        for by in [open, verified] {
+            assert_eq!(f.log.still_admits(&second, by), Ok(()));
+        }
+        assert_eq!(end(&mut f, 0, false), Ok(1));
+        let over = Err(ErrorCode::InvalidTxnState);
+        for next_begins in [false, true] {
+            if next_begins {
+                f.verified(7, 0);
+            }
+            for by in [open, verified] {
+                assert_eq!(f.log.still_admits(&second, by), over, "{by:?}");
+            }
+        }
+        assert_eq!(append(&mut f, &draft(0, 1)), Ok(2), "as the next one's");
+        assert_eq!(f.log.still_admits(&second, open), over);
+        // Of what was asked by an earlier leader nobody knows.
+        let (token, _) = f.log.begin_verification(&draft(1, 0).build().1).unwrap();
+        f.log.leads_from(f.now.mono);
+        let unsure = Err(ErrorCode::NotLeaderOrFollower);
+        assert_eq!(f.log.end_verification(7, token, true), unsure);
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Log {
         // is lost, but not where it is.
         if at.offset > self.high_watermark.offset && self.is_place(&at) {
             self.high_watermark = at;
+            self.transactions.are_committed(at.offset);
         }
         Ok(())
     }

@@ -78,6 +78,8 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         14 => SYNC_GROUP,
         19 => CREATE_TOPICS,
         20 => DELETE_TOPICS,
+        24 => ADD_PARTITIONS_TO_TXN,
+        27 => WRITE_TXN_MARKERS,
         28 => TXN_OFFSET_COMMIT,
         32 => DESCRIBE_CONFIGS,
         33 => ALTER_CONFIGS,
@@ -88,6 +90,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         47 => OFFSET_DELETE,
         55 => DESCRIBE_QUORUM,
         56 => ALTER_PARTITION,
+        61 => DESCRIBE_PRODUCERS,
         74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
@@ -204,6 +207,22 @@ const ALTER_PARTITION: &[Field] = &[
         ]),
     ]),
 ];
+const ADD_PARTITIONS_TO_TXN: &[Field] = &[
+    TEXT.until(3),
+    LONG.until(3),
+    SHORT.until(3),
+    list(&[TEXT, INTS]).until(3),
+    list(&[TEXT, LONG, SHORT, BYTE, list(&[TEXT, INTS])]).since(4),
+];
+const WRITE_TXN_MARKERS: &[Field] = &[list(&[
+    LONG,
+    SHORT,
+    BYTE,
+    list(&[TEXT, INTS]),
+    INT,
+    BYTE.since(2),
+])];
+const DESCRIBE_PRODUCERS: &[Field] = &[list(&[TEXT, INTS])];
 const LIST_CONFIG_RESOURCES: &[Field] = &[Field::of(Kind::Values(&BYTE)).since(1)];
 const DESCRIBE_TOPIC_PARTITIONS: &[Field] =
     &[list(&[TEXT]), INT, Field::of(Kind::Maybe(&[TEXT, INT]))];
@@ -332,8 +351,24 @@ mod tests {
             DescribeTopicPartitionsRequest: topics, two!(describe_topic_partitions_request::TopicRequest {
                 name: "name" });
             DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
+            WriteTxnMarkersRequest: markers, two!(write_txn_markers_request::WritableTxnMarker {
+                topics: two!(write_txn_markers_request::WritableTxnMarkerTopic { partition_indexes: [7] }) });
+            DescribeProducersRequest: topics, two!(describe_producers_request::TopicRequest {
+                partition_indexes: [7] });
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
+        }
+        if version <= 3 {
+            sample! {
+                AddPartitionsToTxnRequest: v3_and_below_topics,
+                    two!(add_partitions_to_txn_request::AddPartitionsToTxnTopic { partitions: [7] });
+            }
+        } else {
+            sample! {
+                AddPartitionsToTxnRequest: transactions,
+                    two!(add_partitions_to_txn_request::AddPartitionsToTxnTransaction {
+                        topics: two!(add_partitions_to_txn_request::AddPartitionsToTxnTopic { partitions: [7] }) });
+            }
         }
         if version <= 2 {
             sample! {

@@ -55,6 +55,7 @@ pub fn send_batch(
         log,
         batch,
         info,
+        admission: None,
     };
     let me: ShardId = fx.me;
     fx.send(

@@ -172,6 +172,7 @@ impl Owner {
             log,
             batch,
             info,
+            admission,
         } = part;
         let own = match ack.appender {
             Appender::Coordinator(req, epoch) => Some((req, epoch)),
@@ -199,6 +200,7 @@ impl Owner {
         log.limit_producers(self.producers.each());
         let has_room = may_wait.is_ok();
         let admitted = leader.admit(mark).and(may_wait);
+        let admitted = admitted.and_then(|()| Ok(log.still_admits(&info, admission)?));
         // What is here already waits: refused, librdkafka may send it anew in another epoch, and nobody knows it then.
         let admitted = admitted.or_else(|refused| match log.has(&info) {
             true if has_room => Ok(()),
@@ -211,8 +213,7 @@ impl Owner {
             false => log.append(now, batch, &info, &mut slot.store),
         };
         let appended = admitted.and_then(append);
-        let now_known = partition.log.producer_entries();
-        self.producers.changed(producers, now_known);
+        (self.producers).changed(producers, partition.log.producer_entries());
         let appended = match appended {
             Ok(appended) => appended,
             Err(refused) => return ack.results.push((place, Err(refused))),

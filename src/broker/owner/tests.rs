@@ -221,6 +221,7 @@ fn batch(value: &[u8]) -> ProducePart {
         log: LogId(1),
         info: record::parse(&batch).unwrap(),
         batch,
+        admission: None,
     }
 }
 
@@ -321,6 +322,7 @@ fn produce_one(
         log: LogId(log),
         info: record::parse(&batch).unwrap(),
         batch,
+        admission: None,
     };
     let (shard, id) = (ShardId(0), 1);
     let req = Appender::Client(ReqRef { shard, id });

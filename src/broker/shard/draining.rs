@@ -35,7 +35,7 @@ impl Shard {
         self.requests.produce.validations.stop();
         self.requests.listing.stop(&mut self.front, fx);
         self.jobs.query.stop(&mut self.owner);
-        self.jobs.produce.give_up_late(&mut self.owner, true, fx);
+        self.jobs.produce.stop();
         self.jobs.cleaner.wind_down(&mut self.owner);
         self.owner.wind_down();
         self.others.leave_replicas();

@@ -368,7 +368,7 @@ impl Fetches {
         } else {
             // Parked. What was found so far is planned again later: holding it would pin memory.
             for slot in &mut fetch.slots {
-                slot.found.pieces = Vec::new();
+                (slot.found.pieces, slot.found.aborted) = (Vec::new(), None);
             }
             if fetch.oversized.is_some() {
                 let missing = fetch.bytes_min.saturating_sub(fetch.bytes());

@@ -402,6 +402,7 @@ fn locate(
         log: partition.log,
         batch,
         info,
+        admission: None,
     };
     Ok((store, part))
 }

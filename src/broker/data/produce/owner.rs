@@ -29,6 +29,8 @@ pub struct Delayed {
     left: usize,
     /// Those that wait for coordinators of transactions.
     verifying: Verifying,
+    /// The node stops.
+    stopping: bool,
 }
 
 impl Default for Delayed {
@@ -39,6 +41,7 @@ impl Default for Delayed {
             own_bytes: 0,
             left: APPENDED_PER_TURN,
             verifying: Verifying::default(),
+            stopping: false,
         }
     }
 }
@@ -72,10 +75,15 @@ impl Delayed {
         }
     }
 
-    /// What coordinators have not answered for too long is refused, some at a time; at a stop everything.
-    pub fn give_up_late(&mut self, owner: &mut Owner, all: bool, fx: &mut Fx<'_>) {
+    /// The node is to stop: coordinators are not waited for any more.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// What coordinators have not answered for too long is refused, some at a time.
+    pub fn give_up_late(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         for _ in 0..LOGS_CHANGED_PER_SLICE {
-            let Some(id) = self.verifying.late(fx.now.mono, all) else {
+            let Some(id) = self.verifying.late(fx.now.mono, self.stopping) else {
                 break;
             };
             self.told(owner, id, &[], fx);
@@ -194,7 +202,8 @@ impl Delayed {
             .by_store
             .iter()
             .filter_map(|(_, waiting)| waiting.front());
-        self.has_more || first.any(|(_, parts)| has_room(owner, parts))
+        let gives_up = self.stopping && !self.verifying.is_empty();
+        self.has_more || gives_up || first.any(|(_, parts)| has_room(owner, parts))
     }
 
     /// Whether nothing waits.
@@ -322,6 +331,7 @@ mod tests {
             log: LogId(log),
             info: record::parse(&batch).unwrap(),
             batch,
+            admission: None,
         }
     }
 
@@ -551,6 +561,7 @@ mod tests {
             log: LogId(0),
             info,
             batch,
+            admission: None,
         };
         ProduceParts {
             transaction: Some(InTransaction {
@@ -657,14 +668,14 @@ mod tests {
         let (mut owner, mut delayed) = verifying();
         let ((), _, local) = with_fx(NOW, |fx| {
             delayed.begin(&mut owner, client(0), transactional(0, 0), fx);
-            delayed.give_up_late(&mut owner, false, fx);
+            delayed.give_up_late(&mut owner, fx);
         });
         assert_eq!((said(local).1, delayed.is_empty()), (vec![], false));
         let late = Now {
             mono: delayed.deadline(),
             ..NOW
         };
-        let ((), _, local) = with_fx(late, |fx| delayed.give_up_late(&mut owner, false, fx));
+        let ((), _, local) = with_fx(late, |fx| delayed.give_up_late(&mut owner, fx));
         assert_eq!(said(local).1, [(0, ErrorCode::NotEnoughReplicas)]);
         assert_eq!(delayed.deadline(), Mono::NEVER);
     }

@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::base::limits::{COORDINATORS_WAITING_BYTES_MAX, VERIFICATION_WAITS_MS_MAX};
+use crate::base::limits::{
+    COORDINATORS_WAITING_BYTES_MAX, VERIFICATION_WAITS_MS_MAX, VERIFIED_TOGETHER_MAX,
+};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Refused};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{
     Appender, InTransaction, Msg, ProducePart, ProduceParts, ReqRef, TransactionQuestion,
 };
 use crate::broker::owner::Owner;
+use crate::log::TransactionAdmission;
 
 /// What one producer sends to one log.
 type Key = (LogId, i64);
@@ -74,29 +77,37 @@ impl Verifying {
         };
         let mut questions: Vec<Question> = Vec::new();
         let mut stay = Vec::with_capacity(parts.batches.len());
-        for part in std::mem::take(&mut parts.batches) {
+        for mut part in std::mem::take(&mut parts.batches) {
             let key = (part.log, part.info.producer_id);
             let waits = part.info.is_transactional() && self.waiting.contains_key(&key);
             let open = owner.partitions.get_mut(&part.log);
             // One that is not here, or led elsewhere, is refused by whoever appends.
             let open = open.filter(|open| open.leader.is_some());
-            let Some(open) = open.filter(|open| waits || open.log.needs_verification(&part.info))
-            else {
+            let Some(open) = open else {
                 stay.push(part);
                 continue;
             };
-            let own = own_bytes(appender, &part);
-            if own > 0 && self.own_bytes + own > COORDINATORS_WAITING_BYTES_MAX {
-                refused.push((appender, part.slot, ErrorCode::KafkaStorageError.into()));
+            if !waits && !open.log.needs_verification(&part.info) {
+                part.admission = open.log.admission(&part.info);
+                stay.push(part);
                 continue;
             }
-            let (token, is_new) = match open.log.begin_verification(&part.info) {
+            let own = own_bytes(appender, &part);
+            let is_much = own > 0 && self.own_bytes + own > COORDINATORS_WAITING_BYTES_MAX;
+            let waiting = self.waiting.get(&key).map_or(0, |it| it.parts.len());
+            let begun = match is_much || waiting >= VERIFIED_TOGETHER_MAX {
+                true => Err(ErrorCode::KafkaStorageError.into()),
+                false => open.log.begin_verification(&part.info),
+            };
+            let (token, is_new) = match begun {
                 Ok(begun) => begun,
                 Err(why) => {
+                    open.log.turn_away(fx.now, &part.info);
                     refused.push((appender, part.slot, why));
                     continue;
                 }
             };
+            part.admission = Some(TransactionAdmission::Verified(token));
             self.own_bytes += own;
             let waiting = self.waiting.entry(key).or_insert(Waiting {
                 question: 0,
@@ -175,20 +186,21 @@ impl Verifying {
                 continue;
             };
             let (log, producer) = key;
+            let gone = Err(owner.missing(log));
             let open = owner.partitions.get_mut(&log);
-            let counts = open.is_some_and(|open| {
+            let counts = open.map_or(gone, |open| {
                 (open.log).end_verification(producer, waiting.token, error.is_none())
             });
             for (token, appender, parts) in waiting.parts {
                 let own: usize = parts.batches.iter().map(|it| own_bytes(appender, it)).sum();
                 self.own_bytes -= own;
-                if error.is_none() && counts && token == waiting.token {
+                if error.is_none() && counts.is_ok() && token == waiting.token {
                     verified.parts.push((appender, parts));
                     continue;
                 }
                 let why = match error.is_none() {
-                    // The transaction has ended while it was asked about.
-                    true => ErrorCode::InvalidTxnState,
+                    // The transaction has ended while it was asked about, or somebody else has led.
+                    true => counts.err().unwrap_or(ErrorCode::InvalidTxnState),
                     false => error,
                 };
                 let transaction = parts.transaction.as_ref();
