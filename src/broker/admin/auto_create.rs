@@ -183,7 +183,7 @@ mod tests {
             "__transaction_state",
         ];
         for version in 0..=13 {
-            let all = ["__consumer_offsets", "a", "b"];
+            let all = ["__consumer_offsets", "__transaction_state", "a", "b"];
             assert_eq!(created(&mut cluster, version, true, &names), all);
         }
         assert_eq!(created(&mut cluster, 4, false, &names), ["a"]);

@@ -29,8 +29,12 @@ pub fn create_coordinators(
     header: &RequestHeader,
     body: Bytes,
 ) -> Result<Box<dyn Decision>, WireError> {
-    let request: FindCoordinatorRequest = wire::decode(body, header.version)?;
-    Ok(admin::create_own(match request.key_type {
+    let key_type = match header.version {
+        ..4 => wire::decode::<FindCoordinatorRequest>(body, header.version)?.key_type,
+        // Before the keys, which may be very many.
+        _ => body.first().map_or(GROUP, |first| first.cast_signed()),
+    };
+    Ok(admin::create_own(match key_type {
         TRANSACTION => TRANSACTIONS_TOPIC,
         _ => OFFSETS_TOPIC,
     }))
