@@ -364,8 +364,9 @@ pub enum Msg {
         /// Its part.
         report: Box<Report>,
     },
-    /// The nodes that clients should not be sent to for now, whatever the metadata says.
-    Lost(Vec<NodeId>),
+    /// The nodes that clients should not be sent to for now, whatever the metadata says, and whether each is lost only
+    /// since a moment ago.
+    Lost(Vec<(NodeId, bool)>),
     /// A new metadata image, durable.
     Image {
         /// All of it.

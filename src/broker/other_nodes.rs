@@ -1,6 +1,7 @@
 //! What a shard has to do with other nodes: the control shard with the nodes themselves, each shard with shards of
 //! theirs about replicas. Nothing, on a node that stands alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::control::Control;
@@ -10,6 +11,7 @@ use super::msg::{Msg, PeerSaid, PeerStream, ReplicaHeard, ReplicaStream};
 use super::owner::Owner;
 use super::peers::{ClusterSetup, Peers, Verdict};
 use super::replicas::{Replication, is_for_replicas};
+use crate::base::limits::LOST_SHOWN_MS;
 use crate::base::{Mono, NodeId, ShardId};
 use crate::controller::Image;
 
@@ -20,8 +22,9 @@ pub(super) struct OtherNodes {
     pub peers: Option<Peers>,
     /// If there are others.
     pub replicas: Option<Replication>,
-    /// Nodes that the shards know to be lost.
-    lost: Vec<NodeId>,
+    /// Nodes that are lost, and since when; what the shards know of that.
+    lost: BTreeMap<NodeId, Mono>,
+    told_lost: Vec<(NodeId, bool)>,
     shards: u16,
 }
 
@@ -36,7 +39,8 @@ impl OtherNodes {
         Self {
             peers: peers.map(|cluster| Peers::new(ClusterSetup::clone(cluster), seed)),
             replicas: cluster.map(|cluster| Replication::new(Arc::clone(cluster), me, seed)),
-            lost: Vec::new(),
+            lost: BTreeMap::new(),
+            told_lost: Vec::new(),
             shards,
         }
     }
@@ -108,13 +112,26 @@ impl OtherNodes {
                 control.look_at_others(|node| peers.judged(now, node), owner, fx);
             }
             let lost = peers.lost(now);
-            if lost != self.lost {
-                self.lost.clone_from(&lost);
-                let shards = (0..self.shards).map(ShardId);
-                shards.for_each(|shard| fx.send(shard, Msg::Lost(lost.clone())));
-            }
+            self.tell_lost(lost, fx);
         }
         self.answer_peers(fx);
+    }
+
+    /// Tells the shards which nodes are lost, if that has changed.
+    fn tell_lost(&mut self, lost: Vec<NodeId>, fx: &mut Fx<'_>) {
+        let now = fx.now.mono;
+        self.lost.retain(|node, _| lost.contains(node));
+        for node in lost {
+            self.lost.entry(node).or_insert(now);
+        }
+        let is_new = |since: &Mono| now.ms_since(*since) < LOST_SHOWN_MS;
+        let lost = self.lost.iter().map(|(node, since)| (*node, is_new(since)));
+        let lost: Vec<(NodeId, bool)> = lost.collect();
+        if lost != self.told_lost {
+            self.told_lost.clone_from(&lost);
+            let shards = (0..self.shards).map(ShardId);
+            shards.for_each(|shard| fx.send(shard, Msg::Lost(lost.clone())));
+        }
     }
 
     /// The shard is idle, and its flushes have not begun: what replicas want written belongs into them.

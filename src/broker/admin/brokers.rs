@@ -17,8 +17,8 @@ pub struct Brokers {
     shards: u16,
     /// The shard that owns each store of this node.
     owners: Vec<ShardId>,
-    /// Nodes that are thought to be gone, though the metadata may not know yet.
-    lost: Vec<NodeId>,
+    /// Nodes that are thought to be gone, though the metadata may not know yet, and whether only since a moment ago.
+    lost: Vec<(NodeId, bool)>,
 }
 
 /// One broker as clients see it.
@@ -48,19 +48,29 @@ impl Brokers {
     /// These nodes are thought to be gone, and no others. Until the metadata says who leads what they led nobody does,
     /// for clients: a client that is told of a leader which it cannot reach may not ask again for seconds, and one that
     /// is told of none does so at once (librdkafka).
-    pub fn lose(&mut self, nodes: Vec<NodeId>) {
+    pub fn lose(&mut self, nodes: Vec<(NodeId, bool)>) {
         self.lost = nodes;
+    }
+
+    fn is_lost(&self, node: NodeId) -> bool {
+        self.lost.iter().any(|(lost, _)| *lost == node)
     }
 
     /// Everybody who is not fenced, for clients of a listener: by its name where there are others. And this node, which
     /// answers: clients forget whom they are not told of, and of nobody there is no way back. (Kafka's brokers serve
     /// nobody before they are unfenced.)
+    ///
+    /// One that was lost a moment ago is among them, though it may be fenced by now: it takes a Kafka nine seconds to
+    /// find that out, and librdkafka 2.16 waits for ever for a coordinator that it knows at a broker which it is not
+    /// told of any more.
     pub fn all(&self, image: &Image, config: &BrokerConfig, listener: usize) -> Vec<Announced> {
         let mut all: Vec<Announced> = Vec::new();
         let shards = if self.direct { self.shards } else { 1 };
         all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
         for broker in image.brokers.iter() {
-            let is_other = broker.member.node != self.node && !broker.fenced;
+            let node = broker.member.node;
+            let is_other = node != self.node;
+            let is_other = is_other && (!broker.fenced || self.lost.contains(&(node, true)));
             let address = address(broker, config, listener).filter(|_| is_other);
             all.extend(address.iter().flat_map(|address| {
                 let count = if self.direct { address.shards.len() } else { 1 };
@@ -92,8 +102,7 @@ impl Brokers {
     /// The leader of a partition, if clients are shown it, else -1.
     #[must_use]
     pub fn shown_leader(&self, image: &Image, partition: &Partition) -> i32 {
-        let is_lost = self.lost.contains(&partition.leader);
-        match !is_lost && self.is_shown(image, partition.leader) {
+        match !self.is_lost(partition.leader) && self.is_shown(image, partition.leader) {
             true => self.of(image, partition, partition.leader),
             false => -1,
         }
@@ -119,9 +128,8 @@ impl Brokers {
         if node == self.node {
             return Some(self.announced(config, listener, self.owner(partition)));
         }
-        let is_lost = self.lost.contains(&node);
         let known = image.brokers.get(node);
-        let broker = known.filter(|broker| !broker.fenced && !is_lost)?;
+        let broker = known.filter(|broker| !broker.fenced && !self.is_lost(node))?;
         let address = address(broker, config, listener)?;
         Some(self.elsewhere(node, address, owner_elsewhere(broker, partition)))
     }
@@ -426,13 +434,21 @@ mod tests {
         let partition = led_elsewhere();
         for lost in [vec![], vec![NodeId(5)], vec![NodeId(4)], vec![]] {
             let is_there = !lost.contains(&partition.leader);
-            brokers.lose(lost);
+            brokers.lose(lost.into_iter().map(|node| (node, false)).collect());
             let shown = brokers.shown_leader(&image, &partition);
             assert_eq!(shown, if is_there { 4 } else { -1 });
             let leader = brokers.leader(&image, &config, 0, &partition);
             assert_eq!(leader.is_some(), is_there);
             let all = brokers.all(&image, &config, 0);
             assert!(all.iter().any(|it| it.id == 4), "clients may remember it");
+        }
+        let mut fenced = image.clone();
+        fenced.brokers.set_fenced(NodeId(4), true);
+        for since_a_moment_ago in [true, false] {
+            brokers.lose(vec![(NodeId(4), since_a_moment_ago)]);
+            let all = brokers.all(&fenced, &config, 0);
+            assert_eq!(all.iter().any(|it| it.id == 4), since_a_moment_ago);
+            assert_eq!(brokers.offline(&fenced, &partition), [4]);
         }
     }
 
