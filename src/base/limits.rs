@@ -176,7 +176,7 @@ pub const VERIFICATIONS_PER_LOG_MAX: usize = 4096;
 /// For so long clients are still shown a broker that is lost, in ms, as by a Kafka with the default of
 /// `broker.session.timeout.ms`.
 pub const LOST_SHOWN_MS: u64 = 9_000;
-/// Batches of one producer to one partition that may wait while its coordinator is asked; clients have five on their way.
+/// Batches of one producer to one partition that may wait while its coordinator is asked; clients send five at a time.
 pub const VERIFIED_TOGETHER_MAX: usize = 16;
 /// Partitions in which one WriteTxnMarkers request may end transactions.
 pub const MARKERS_PER_REQUEST_MAX: usize = 4096;

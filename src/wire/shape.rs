@@ -351,24 +351,8 @@ mod tests {
             DescribeTopicPartitionsRequest: topics, two!(describe_topic_partitions_request::TopicRequest {
                 name: "name" });
             DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
-            WriteTxnMarkersRequest: markers, two!(write_txn_markers_request::WritableTxnMarker {
-                topics: two!(write_txn_markers_request::WritableTxnMarkerTopic { partition_indexes: [7] }) });
-            DescribeProducersRequest: topics, two!(describe_producers_request::TopicRequest {
-                partition_indexes: [7] });
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
-        }
-        if version <= 3 {
-            sample! {
-                AddPartitionsToTxnRequest: v3_and_below_topics,
-                    two!(add_partitions_to_txn_request::AddPartitionsToTxnTopic { partitions: [7] });
-            }
-        } else {
-            sample! {
-                AddPartitionsToTxnRequest: transactions,
-                    two!(add_partitions_to_txn_request::AddPartitionsToTxnTransaction {
-                        topics: two!(add_partitions_to_txn_request::AddPartitionsToTxnTopic { partitions: [7] }) });
-            }
         }
         if version <= 2 {
             sample! {
@@ -408,7 +392,38 @@ mod tests {
                         name: name(9), partition_indexes: [7] })) });
             }
         }
+        all.extend(samples_of_transactions(version));
         all
+    }
+
+    fn samples_of_transactions(version: i16) -> [(i16, Option<Bytes>); 3] {
+        let mut topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default();
+        topic.partitions = vec![7];
+        let topics = vec![topic; 2];
+        let mut adds = AddPartitionsToTxnRequest::default();
+        if version <= 3 {
+            adds.v3_and_below_topics = topics;
+        } else {
+            let mut one = add_partitions_to_txn_request::AddPartitionsToTxnTransaction::default();
+            one.topics = topics;
+            adds.transactions = vec![one; 2];
+        }
+        let mut topic = write_txn_markers_request::WritableTxnMarkerTopic::default();
+        topic.partition_indexes = vec![7];
+        let mut marker = write_txn_markers_request::WritableTxnMarker::default();
+        marker.topics = vec![topic; 2];
+        let mut ends = WriteTxnMarkersRequest::default();
+        ends.markers = vec![marker; 2];
+        let mut topic = describe_producers_request::TopicRequest::default();
+        topic.partition_indexes = vec![7];
+        let mut asks = DescribeProducersRequest::default();
+        asks.topics = vec![topic; 2];
+        let kafkas = ApiVersion::new(version);
+        [
+            (24, adds.encode_to_bytes(kafkas).ok()),
+            (27, ends.encode_to_bytes(kafkas).ok()),
+            (61, asks.encode_to_bytes(kafkas).ok()),
+        ]
     }
 
     fn is_flexible(key: i16, version: i16) -> bool {
