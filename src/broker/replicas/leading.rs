@@ -11,7 +11,6 @@ use bytes::Bytes;
 
 use super::probation::Probation;
 use super::said::{ReplicaSaid, ReplicaWhat};
-use super::tombstones::Lacking;
 use crate::base::limits::{
     REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_IN_FLIGHT_BYTES_MAX, REPLICA_PUSH_BYTES, REPLICA_SILENT_MS,
 };
@@ -72,7 +71,8 @@ pub struct FollowedBy {
     on_way: VecDeque<(Offset, usize)>,
     bytes_on_way: usize,
     reading: Option<ReadId>,
-    tombstones: Lacking,
+    /// Before which offset compaction had removed tombstones when it was answered.
+    tombstones: Offset,
     /// The high watermark and the log start that it was pushed last.
     told: Option<(Offset, Offset)>,
     /// The most that it has told to be on its disk.
@@ -96,7 +96,7 @@ impl FollowedBy {
             on_way: VecDeque::new(),
             bytes_on_way: 0,
             reading: None,
-            tombstones: Lacking::default(),
+            tombstones: Offset(0),
             told: None,
             furthest: Offset(0),
             lacks_since: None,
@@ -107,22 +107,13 @@ impl FollowedBy {
     }
 
     /// It has asked, in this term and from there: what is answered.
-    fn asks(
-        &mut self,
-        now: Mono,
-        from: ReplicaPeer,
-        (term, asked): (Term, EpochEnd),
-        log: &mut Log,
-    ) -> LeaderLog {
-        let mut answer = LeaderLog::answering(log, asked);
+    fn asks(&mut self, from: ReplicaPeer, term: Term, asked: EpochEnd, log: &Log) -> LeaderLog {
+        let answer = LeaderLog::answering(log, asked);
         let is_same = self.term == Some(term);
-        let before = is_same.then_some(&self.tombstones);
-        let tombstones = Lacking::asks(now, before, asked, (&mut answer, &*log));
-        tombstones.hold(from.node, log);
         *self = Self {
             term: Some(term),
             next: answer.goes_on(asked),
-            tombstones,
+            tombstones: answer.tombstones,
             furthest: if is_same { self.furthest } else { Offset(0) },
             lacks_since: self.lacks_since,
             probation: self.probation,
@@ -132,13 +123,8 @@ impl FollowedBy {
     }
 
     /// It has everything before this on its disk.
-    fn tells(&mut self, now: Mono, end: Offset, log: &mut Log) {
-        let log_end = log.end_offset();
+    fn tells(&mut self, now: Mono, end: Offset, log_end: Offset) {
         self.durable = end;
-        if self.next.is_some() {
-            self.tombstones.tells(now, end, log);
-            self.tombstones.hold(self.peer.node, log);
-        }
         while let Some((to, bytes)) = self.on_way.front()
             && *to <= end
         {
@@ -176,7 +162,9 @@ impl FollowedBy {
             return if lacks { Next::Lags } else { Next::Nothing };
         }
         // What it has may have been deleted by a tombstone that is gone here now.
-        if from < log.start_offset() || self.tombstones.lacks(from, log) {
+        let tombstones = log.tombstones_removed_before();
+        let lacks_tombstones = from < tombstones && self.tombstones < tombstones;
+        if from < log.start_offset() || lacks_tombstones {
             return self.starts_behind(from, log);
         }
         match log.read_to_push(store, from, REPLICA_PUSH_BYTES, store.started_seq()) {
@@ -344,18 +332,17 @@ impl Led {
     /// A follower asks, from there: what it is answered.
     pub fn asked(
         &mut self,
-        now: Mono,
         from: ReplicaPeer,
-        (term, asked): (Term, EpochEnd),
-        log: &mut Log,
+        term: Term,
+        asked: EpochEnd,
+        log: &Log,
     ) -> ReplicaSaid {
         let known = self.others.iter().position(|(node, _)| *node == from.node);
         let place = known.unwrap_or_else(|| {
             self.others.push((from.node, FollowedBy::new(from)));
             self.others.len() - 1
         });
-        let other = &mut self.others[place].1;
-        let answer = other.asks(now, from, (term, asked), log);
+        let answer = self.others[place].1.asks(from, term, asked, log);
         let what = ReplicaWhat::Answers { asked, log: answer };
         said(log.id(), term, what)
     }
@@ -447,10 +434,11 @@ impl Led {
     }
 
     /// A follower tells what is on its disk. Whether that can be, and it follows.
-    pub fn told(&mut self, now: Mono, term: Term, on_disk: OnDisk, log: &mut Log) -> bool {
+    pub fn told(&mut self, now: Mono, term: Term, on_disk: OnDisk, log: &Log) -> bool {
+        let log_end = log.end_offset();
         match self.other(term.follower.node) {
-            Some(other) if other.term == Some(term) && on_disk.end <= log.end_offset() => {
-                other.tells(now, on_disk.end, log);
+            Some(other) if other.term == Some(term) && on_disk.end <= log_end => {
+                other.tells(now, on_disk.end, log_end);
                 if other.next.is_none() {
                     // It believes that it follows.
                     other.asks_at.get_or_insert(now);

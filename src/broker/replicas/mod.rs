@@ -19,7 +19,6 @@ mod leading;
 mod links;
 mod probation;
 pub(super) mod said;
-mod tombstones;
 mod turns;
 
 use std::collections::{BTreeSet, VecDeque};
