@@ -76,15 +76,23 @@ impl SegmentId {
         Self((self.0 / Self::STRIDE + 1) * Self::STRIDE)
     }
 
-    /// That of a segment which takes the place of this one, the last of some, before `following`. `None` if no id is
-    /// left there.
+    /// That of a segment which takes the place of others, from the first to the last one, between the one before them
+    /// and the one behind. When those behind the last one are used up, those before it have their turn again: who spoke
+    /// of them then does so no more. `None` if no id is left there.
     #[must_use]
-    pub const fn replaced(self, following: Self) -> Option<Self> {
-        let id = self.0 + 1;
-        if id < following.0 {
-            Some(Self(id))
-        } else {
-            None
+    pub fn replacing(
+        (first, last): (Self, Self),
+        before: Option<Self>,
+        behind: Self,
+    ) -> Option<Self> {
+        let next = Self(last.0 + 1);
+        // Those of the segments before are further down.
+        let lowest = Self(last.0 / Self::STRIDE * Self::STRIDE);
+        let is_lower = lowest < first && before.is_none_or(|before| before < lowest);
+        let is_own = !next.0.is_multiple_of(Self::STRIDE) || !is_lower;
+        match next < behind && is_own {
+            true => Some(next),
+            false => is_lower.then_some(lowest),
         }
     }
 }

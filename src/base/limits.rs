@@ -76,11 +76,10 @@ pub const APPENDED_PER_TURN: usize = 1024;
 pub const PRODUCERS_PER_LOG_CHANGED: usize = 256;
 /// What compaction may take at a time, in bytes decompressed; a record counts as sixteen. It may be a batch more.
 pub const COMPACTION_SLICE_WORK: usize = 64 * 1024;
+/// For so long compaction leaves tombstones to a replica that catches up, from when it has last come further.
+pub const TOMBSTONES_HELD_MS: u64 = 600_000;
 /// Bytes of records that compaction opens of one batch; one that has more stays as it is.
 pub const COMPACTION_OPEN_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes of records that compaction compresses again, which is done in one go: a batch of which more stays is left as
-/// it is.
-pub const COMPACTION_PACK_BYTES_MAX: usize = 128 * 1024;
 /// What checking produced batches and handing them on may take while one input is handled, in bytes decompressed; a
 /// record counts as four, for it is looked at, and handing on as much as [`LOGS_CHANGED_PER_SLICE`] says. What is left
 /// is done in slices of this when the shard is idle.

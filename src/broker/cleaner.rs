@@ -44,6 +44,8 @@ pub(super) struct Cleaner {
     is_swept: bool,
     /// There is more to do at once.
     has_more: bool,
+    /// It lets a checkpoint have its turn first.
+    gives_way: bool,
     winds_down: bool,
     /// Of the node.
     shards: u16,
@@ -62,6 +64,7 @@ impl Cleaner {
             gone: NewestOffsets::default(),
             is_swept: false,
             has_more: false,
+            gives_way: false,
             winds_down: false,
             shards: shards.max(1),
         }
@@ -74,7 +77,8 @@ impl Cleaner {
             sweep(owner);
         }
         // A checkpoint that lacks logs has its turn first.
-        if self.running.is_some() && owner.holds_changes() {
+        self.gives_way = self.running.is_some() && owner.holds_changes();
+        if self.gives_way {
             return;
         }
         self.has_more = !self.gone.let_go(KEYS_LET_GO);
@@ -91,7 +95,7 @@ impl Cleaner {
             }
             Step::Waits => self.running = Some(running),
             Step::Over => {
-                give_up(&running, owner);
+                give_up(&mut running, owner);
                 let (before, after) = running.pass.bytes;
                 tracing::debug!(
                     "log {}: {before} bytes were compacted to {after}",
@@ -101,7 +105,7 @@ impl Cleaner {
             }
             Step::Fails(why) => {
                 tracing::warn!("log {} is not compacted now: {why}", running.log);
-                give_up(&running, owner);
+                give_up(&mut running, owner);
                 let until = fx.now.mono.plus_ms(AFTER_TROUBLE_MS);
                 self.troubled.insert(running.log, until);
                 self.over(running, fx.now);
@@ -116,7 +120,10 @@ impl Cleaner {
     }
 
     /// When there is something to do that nobody else says.
-    pub fn deadline(&self) -> Mono {
+    pub fn deadline(&self, owner: &Owner) -> Mono {
+        if self.gives_way && owner.holds_changes() {
+            return Mono::NEVER;
+        }
         match self.running.is_some() || self.winds_down {
             true if !self.has_more => Mono::NEVER,
             false if self.looking.is_empty() && !self.has_more => self.next_look,
@@ -128,8 +135,11 @@ impl Cleaner {
     pub fn wind_down(&mut self, owner: &mut Owner) {
         (self.winds_down, self.has_more) = (true, false);
         self.looking.clear();
-        if let Some(running) = self.running.take() {
-            give_up(&running, owner);
+        if let Some(mut running) = self.running.take() {
+            give_up(&mut running, owner);
+            // What is not let go when the shard ends goes with it.
+            self.gone = running.pass.take_keys();
+            self.has_more = true;
         }
     }
 
@@ -146,7 +156,7 @@ impl Cleaner {
             let backoff = owner.config.log_cleaner_backoff_ms.clamp(1, BACKOFF_MS_MAX);
             self.next_look = now.mono.plus_ms(backoff as u64);
             let compacted = owner.partitions.values();
-            let compacted = compacted.filter(|it| it.log.config().compaction.is_some());
+            let compacted = compacted.filter(|it| it.log.is_compacted());
             self.troubled.retain(|_, until| now.mono < *until);
             let untroubled = compacted.map(|it| it.log.id());
             let untroubled = untroubled.filter(|log| !self.troubled.contains_key(log));
@@ -178,7 +188,7 @@ impl Cleaner {
                 run: Bytes::new(),
                 run_from: Offset(0),
                 reads: false,
-                has_begun: false,
+                begun_in: None,
                 is_fresh: false,
                 written: FlushSeq(0),
             });
@@ -229,14 +239,19 @@ impl Cleaner {
             let slot = &mut owner.slots[partition.slot];
             let needs = it.pass.needs(&partition.log);
             match needs {
-                PassNeeds::Nothing if it.pass.is_done() => return Step::Over,
-                PassNeeds::Nothing => {
-                    return Step::Fails("it was cut, or segments have no numbers left".to_owned());
+                // The setting may have been changed meanwhile.
+                PassNeeds::Nothing if it.pass.is_done() || !partition.log.is_compacted() => {
+                    return Step::Over;
                 }
+                PassNeeds::Nothing => return Step::Fails("it was cut meanwhile".to_owned()),
                 PassNeeds::Begin(base) => {
                     let label = partition.log.label().clone();
                     it.written = slot.store.begin_cleaning(it.log, label, base);
-                    it.has_begun = true;
+                    it.begun_in = Some(partition.slot);
+                }
+                PassNeeds::Skip => {
+                    it.pass.skip(&mut partition.log);
+                    give_up(it, owner);
                 }
                 PassNeeds::Write(kept) => {
                     if let Err(why) = it.write(kept, owner) {
@@ -248,7 +263,7 @@ impl Cleaner {
                     if !owner.end_group(it.log, &mut it.pass) {
                         return Step::Fails("it has changed meanwhile".to_owned());
                     }
-                    it.has_begun = false;
+                    it.begun_in = None;
                 }
                 PassNeeds::Batches(offset) => {
                     let from = offset.max(partition.log.start_offset());
@@ -294,8 +309,8 @@ struct Running {
     reads: bool,
     /// Nothing was found in the run yet.
     is_fresh: bool,
-    /// What is left of a group is being written; it was never written if not.
-    has_begun: bool,
+    /// What is left of a group is being written, to the store of this slot.
+    begun_in: Option<usize>,
     /// The last flush that has something of that.
     written: FlushSeq,
 }
@@ -350,15 +365,10 @@ impl Running {
 }
 
 /// Gives up what was written of a group.
-fn give_up(running: &Running, owner: &mut Owner) {
-    if !running.has_begun {
-        return;
-    }
-    for slot in &mut owner.slots {
-        let is_here = slot.store.cleanings().any(|log| log == running.log);
-        if is_here {
-            slot.store.give_up_cleaning(running.log);
-        }
+fn give_up(running: &mut Running, owner: &mut Owner) {
+    let begun_in = running.begun_in.take();
+    if let Some(slot) = begun_in.and_then(|slot| owner.slots.get_mut(slot)) {
+        slot.store.give_up_cleaning(running.log);
     }
 }
 

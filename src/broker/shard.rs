@@ -657,7 +657,7 @@ impl Shard {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = fx.now.mono;
         }
-        wake_at = wake_at.min(self.jobs.cleaner.deadline());
+        wake_at = wake_at.min(self.jobs.cleaner.deadline(&self.owner));
         wake_at = wake_at.min(self.jobs.produce.deadline());
         wake_at = wake_at.min(self.coordinators.next_deadline());
         wake_at = wake_at.min(self.transactions.next_deadline());

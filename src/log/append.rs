@@ -172,7 +172,7 @@ impl Log {
         let mut batch = batch;
         if stamps_time {
             batch = with_log_append_time(&batch, now.wall_ms);
-            entry.max_timestamp = now.wall_ms;
+            entry.stamp(now.wall_ms);
             if let Some(step) = &mut entry.transaction {
                 step.timestamp = now.wall_ms;
             }

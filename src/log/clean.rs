@@ -13,12 +13,14 @@ use super::hints::Position;
 use super::notes::Note;
 use super::segment::{BatchEntry, SEGMENT_BYTES_MAX, SEGMENT_DELTA_MAX, Segment};
 use super::state::{read_segment, write_segment};
-use crate::base::{LeaderEpoch, Now, Offset, SegmentId};
+use crate::base::{LeaderEpoch, Mono, NodeId, Now, Offset, SegmentId};
 use crate::record::BatchInfo;
 use crate::store::{Cleaned, FlushSeq, Store};
 
 /// Of the note.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The same without which batches are left as they are.
+const VERSION_WITHOUT_LEFT: u8 = 1;
 
 /// What there is to clean in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,12 @@ impl CleaningGroup {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// By so much what is left of it may be longer.
+    #[must_use]
+    pub fn spare(&self) -> u64 {
+        SEGMENT_BYTES_MAX.saturating_sub(self.bytes)
     }
 }
 
@@ -114,17 +122,27 @@ impl CleanNote {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader::new(bytes);
-        if input.byte()? != VERSION {
+        let version = input.byte()?;
+        if ![VERSION_WITHOUT_LEFT, VERSION].contains(&version) {
             return Err(Malformed::VERSION);
         }
         let segment = read_segment(&mut input, 0)?;
-        let marks = CleanMarks::read(&mut input)?;
+        let marks = match version {
+            VERSION => CleanMarks::read(&mut input)?,
+            _ => CleanMarks::read_without_left(&mut input)?,
+        };
         input.end()?;
         Ok(Self { segment, marks })
     }
 }
 
 impl Log {
+    /// Whether of each key only the newest record is to stay.
+    #[must_use]
+    pub fn is_compacted(&self) -> bool {
+        self.config.compaction.is_some()
+    }
+
     /// What a compaction could clean now; `None` if that is too little, or the log is not compacted.
     #[must_use]
     pub fn dirt(&self, now: Now) -> Option<Dirt> {
@@ -194,13 +212,17 @@ impl Log {
                 break;
             };
             bytes += segment.len;
-            // Whether another id is free is an old store's question: there one more is taken.
+            // Where no other id is free, as in stores of builds without compaction, one more is taken.
             let wanted = self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
             let fits = bytes <= wanted && next.base.0 - first.base.0 <= SEGMENT_DELTA_MAX;
             if group.is_some() && !fits {
                 break;
             }
-            if let Some(by) = segment.id.replaced(next.id) {
+            let before = first_number
+                .checked_sub(1)
+                .and_then(|n| self.segments.get(n));
+            let before = before.map(|before| before.id);
+            if let Some(by) = SegmentId::replacing((first.id, segment.id), before, next.id) {
                 group = Some(CleaningGroup {
                     cleaned: Cleaned {
                         replaced: (first.id, segment.id),
@@ -213,6 +235,15 @@ impl Log {
             }
         }
         group.filter(|group| group.bytes <= SEGMENT_BYTES_MAX)
+    }
+
+    /// Where the segment ends that begins at `from`, or in which that is, if it ends at `to` at the latest and may be
+    /// cleaned: it [stays as it is](Self::cleaning_group) then for want of an id.
+    #[must_use]
+    pub fn uncleanable_end(&self, from: Offset, to: Offset) -> Option<Offset> {
+        let after = self.segments.partition_point(|s| s.base <= from);
+        let next = self.segments.get(after)?;
+        (next.base <= to.min(self.cleanable_to())).then_some(next.base)
     }
 
     /// What is left of a group, before anything is.
@@ -233,6 +264,14 @@ impl Log {
         self.producers.is_last(info)
     }
 
+    /// Whether an epoch begins with a batch, or is known from there on: something of it has to stay, or a replica that
+    /// reads it would take what an older epoch has written there for its leader's.
+    #[must_use]
+    pub fn begins_epoch(&self, info: &BatchInfo) -> bool {
+        let offsets = Offset(info.base_offset)..=Offset(info.last_offset());
+        self.epochs.begins_in(offsets)
+    }
+
     /// Whether the segments of a group are what they were.
     #[must_use]
     pub fn has_group(&self, group: &CleaningGroup) -> bool {
@@ -250,35 +289,32 @@ impl Log {
     }
 
     /// What is left of a group takes its place, in the store too, where it is durable, and the marks go as far as these
-    /// at least. `None`, and nothing is changed, if the group is not [what it was](Self::has_group).
+    /// at least. `removed`: tombstones of it before that. `None`, and nothing is changed, if the group is not [what it
+    /// was](Self::has_group).
     pub(super) fn end_cleaning(
         &mut self,
         group: &CleaningGroup,
         clean: CleanSegment,
-        marks: CleanMarks,
+        (marks, removed): (CleanMarks, Offset),
         store: &mut Store,
     ) -> Option<FlushSeq> {
         if !self.has_group(group) || clean.is_empty() {
             return None;
         }
         self.before_change(store);
-        let was = self.clean_marks;
         let note = CleanNote {
             segment: clean.segment,
-            marks: CleanMarks {
-                cleaned: was.cleaned.max(marks.cleaned),
-                tombstones: was.tombstones.max(marks.tombstones),
-                older: was.older.max(marks.older),
-            },
+            marks: self.clean_marks.and(marks, self.log_start),
         };
         let flush = store.end_cleaning(self.id, group.cleaned, note.encode());
         if let Err(what) = self.replace_segments(&group.cleaned, note) {
             debug_assert!(false, "{what}");
         }
+        self.gone_tombstones.removed(removed);
         Some(flush)
     }
 
-    /// The same in the bookkeeping: the one way for compaction and recovery.
+    /// What [`end_cleaning`](Self::end_cleaning) does in the bookkeeping: the one way for compaction and recovery.
     pub(super) fn replace_segments(
         &mut self,
         cleaned: &Cleaned,
@@ -296,7 +332,9 @@ impl Log {
         };
         let bytes = was_last.start + was_last.len - was_first.start;
         let mut segment = note.segment;
-        let in_place = last < cleaned.by && cleaned.by < next.id;
+        let before = from.checked_sub(1).and_then(|n| self.segments.get(n));
+        let before = before.map(|before| before.id);
+        let in_place = cleaned.fits(before, next.id);
         if segment.id != cleaned.by
             || segment.base != was_first.base
             || segment.batches == 0
@@ -323,7 +361,8 @@ impl Log {
         for after in self.segments.range_mut(to + 1..) {
             after.start += added;
         }
-        self.transactions.cleaned_to(behind.offset);
+        let left = note.marks.left_from..note.marks.left_to;
+        self.transactions.cleaned_to(behind.offset, left);
         self.segments.drain(from..=to);
         self.segments.insert(from, segment);
         self.producers.replaced((first, last), cleaned.by);
@@ -342,6 +381,11 @@ impl Log {
         (self.failed_scan, self.seen) = (None, None);
         self.clean_marks = note.marks;
         Ok(())
+    }
+
+    /// It is clean as far as that, though nothing of it was written anew: the next checkpoint says so.
+    pub(super) fn is_clean(&mut self, marks: CleanMarks) {
+        self.clean_marks = self.clean_marks.and(marks, self.log_start);
     }
 
     /// How far it is cleaned.
@@ -367,6 +411,29 @@ impl Log {
     /// The same in the bookkeeping.
     pub(super) fn tombstones_are_gone(&mut self, before: Offset) {
         self.clean_marks.tombstones = self.clean_marks.tombstones.max(before);
+    }
+
+    /// Replicas that catch up may still need tombstones from this offset on: they stay.
+    pub(super) fn tombstones_held_from(&self, now: Mono) -> Offset {
+        self.gone_tombstones.held_from(now)
+    }
+
+    /// A replica that catches up has not come beyond this offset: tombstones that follow it stay for it, until then.
+    pub fn hold_tombstones(&mut self, node: NodeId, from: Offset, until: Mono) {
+        self.gone_tombstones.hold(node, from, until);
+    }
+
+    /// How often compaction has removed tombstones here since this process has the log.
+    #[must_use]
+    pub fn tombstones_removed(&self) -> u64 {
+        self.gone_tombstones.count()
+    }
+
+    /// Before which offset it has removed some since it had done so [so often](Self::tombstones_removed); `None` if it
+    /// has not.
+    #[must_use]
+    pub fn tombstones_removed_since(&self, count: u64) -> Option<Offset> {
+        self.gone_tombstones.since(count)
     }
 
     /// Compaction has removed no committed tombstone at this offset or behind it. Another replica that ends before it

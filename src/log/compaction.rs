@@ -6,8 +6,12 @@
 //! Records of aborted transactions go; a marker goes like a tombstone, with nothing of its transaction left: `spent`.
 //! A pass ends before the last stable offset, so every transaction that it meets is decided.
 //!
-//! A tombstone stays until `delete.retention.ms` have gone by since a pass has met it, and as long as anything older
-//! of its key may still be there.
+//! A tombstone stays until `delete.retention.ms` have gone by since a pass has met it, as long as anything older of its
+//! key may still be there, and while a replica that catches up has not come to it.
+//!
+//! What cannot be opened stays as it is: a batch that produce has taken unopened, and that is malformed or too much.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -39,12 +43,16 @@ pub struct CompactionPass {
     phase: Phase,
     /// The log's when it began.
     cuts: u64,
-    /// Before it tombstones stay, as earlier passes have left something older.
-    older: Offset,
-    /// Something older of a key may be left in what was gone through so far.
-    leaves_older: bool,
-    /// Where the last tombstone was that went, and one more.
+    /// Tombstones that stay, as earlier passes have left something older.
+    older: Range<Offset>,
+    /// Batches that were left as they are so far, from the first one to behind the last one: something older of a key
+    /// may be left there.
+    left: Option<Range<Offset>>,
+    /// From here on tombstones stay for replicas that catch up.
+    held_from: Offset,
+    /// Where the last tombstone was that went, and one more: of those groups that have ended, and of the one at hand.
     tombstones: Offset,
+    group_tombstones: Offset,
     /// Of what was gone through so far.
     transactions: KeptTransactions,
     /// Bytes of groups, before and after.
@@ -57,6 +65,8 @@ enum Phase {
     /// Before a group.
     Between,
     Group(Box<Writing>),
+    /// Before what is behind a group that stays as it is, up to here.
+    Skips(Offset),
     Over,
 }
 
@@ -68,6 +78,8 @@ struct Writing {
     thinning: Option<Thinning>,
     /// The last batch that was left out.
     left_out: Option<BatchInfo>,
+    /// By so much what is left may be longer than what there was of it.
+    spare: u64,
 }
 
 /// What has to be done next.
@@ -81,6 +93,9 @@ pub enum PassNeeds {
     Write(KeptBatch),
     /// What is left of a group is written: when that is durable, [it ends](CompactionPass::end_group).
     End,
+    /// A group stays as it is, and what was begun of it, if anything was, is given up: then the pass [goes
+    /// past](CompactionPass::skip) it.
+    Skip,
     /// Nothing.
     Nothing,
 }
@@ -123,9 +138,11 @@ impl CompactionPass {
             next: from,
             phase: Phase::Keys(None),
             cuts: log.cuts(),
-            older: log.clean_marks().older,
-            leaves_older: false,
+            older: log.clean_marks().held_by_older(log.start_offset()),
+            left: None,
+            held_from: log.tombstones_held_from(now.mono),
             tombstones: Offset(0),
+            group_tombstones: Offset(0),
             transactions: KeptTransactions::default(),
             bytes: (0, 0),
         })
@@ -138,7 +155,7 @@ impl CompactionPass {
 
     /// What has to be done next.
     pub fn needs(&mut self, log: &Log) -> PassNeeds {
-        if log.cuts() != self.cuts {
+        if log.cuts() != self.cuts || !log.is_compacted() {
             self.phase = Phase::Over;
         }
         loop {
@@ -151,39 +168,34 @@ impl CompactionPass {
                 }
                 Phase::Between => {
                     let group = log.cleaning_group(self.next, self.to);
-                    let begun = group.and_then(|group| {
-                        let segment = log.begin_clean(&group)?;
-                        Some((group, segment))
-                    });
-                    let Some((group, segment)) = begun else {
+                    let begun = group.and_then(|group| Writing::begin(group, log));
+                    if let Some(writing) = begun {
+                        let base = writing.group.base;
+                        self.phase = Phase::Group(Box::new(writing));
+                        return PassNeeds::Begin(base);
+                    }
+                    let Some(end) = log.uncleanable_end(self.next, self.to) else {
                         self.phase = Phase::Over;
                         return PassNeeds::Nothing;
                     };
-                    let base = group.base;
-                    self.phase = Phase::Group(Box::new(Writing {
-                        group,
-                        segment,
-                        thinning: None,
-                        left_out: None,
-                    }));
-                    return PassNeeds::Begin(base);
+                    let from = self.next;
+                    self.leaves(from, end);
+                    self.phase = Phase::Skips(end);
                 }
+                Phase::Skips(_) => return PassNeeds::Skip,
                 Phase::Group(writing) if self.next < writing.group.end => {
                     return PassNeeds::Batches(self.next);
                 }
+                Phase::Group(writing) if !writing.segment.is_empty() => return PassNeeds::End,
                 Phase::Group(writing) => {
                     // A segment has a batch.
-                    let Some(info) = writing
-                        .left_out
-                        .take()
-                        .filter(|_| writing.segment.is_empty())
-                    else {
-                        return PassNeeds::End;
-                    };
-                    return match writing.keep(emptied(&info)) {
-                        Ok(kept) => PassNeeds::Write(kept),
-                        Err(_) => PassNeeds::End,
-                    };
+                    if let Some(info) = writing.left_out.take()
+                        && let Ok(kept) = writing.keep(emptied(&info))
+                    {
+                        return PassNeeds::Write(kept);
+                    }
+                    // The log starts behind all of them, in a gap.
+                    self.phase = Phase::Skips(writing.group.end);
                 }
                 Phase::Over => return PassNeeds::Nothing,
             }
@@ -207,7 +219,15 @@ impl CompactionPass {
         match &self.phase {
             Phase::Keys(_) => self.keys_to,
             Phase::Group(writing) => writing.group.end,
-            Phase::Between | Phase::Over => Offset(0),
+            Phase::Between | Phase::Skips(_) | Phase::Over => Offset(0),
+        }
+    }
+
+    /// What is between these offsets stays as it is, and may hold something older of a key.
+    fn leaves(&mut self, from: Offset, to: Offset) {
+        match &mut self.left {
+            Some(left) => left.end = left.end.max(to),
+            None => self.left = Some(from..to),
         }
     }
 
@@ -220,8 +240,7 @@ impl CompactionPass {
     /// counted in bytes decompressed.
     ///
     /// # Errors
-    /// It is no batch, its CRC is wrong or a record malformed, or what stays is too long for a segment: the log is to
-    /// be left as it is.
+    /// It is no batch, or its CRC is wrong: the log is to be left as it is.
     pub fn look(
         &mut self,
         log: &Log,
@@ -240,7 +259,7 @@ impl CompactionPass {
             Phase::Keys(None) if log.is_aborted(&info) => LookedAt::All(None),
             Phase::Keys(walk) => Self::gather(&mut self.keys, walk, batch, work)?,
             Phase::Group(_) => self.thin(log, &info, batch, work)?,
-            Phase::Between | Phase::Over => LookedAt::Beyond,
+            Phase::Between | Phase::Skips(_) | Phase::Over => LookedAt::Beyond,
         };
         if let LookedAt::All(_) = looked {
             self.next = Offset(info.last_offset() + 1);
@@ -273,9 +292,9 @@ impl CompactionPass {
         match looked {
             Ok((false, begun)) => *walk = Some(begun),
             Ok((true, _)) => return Ok(LookedAt::All(None)),
-            // It stays as it is, so what was seen of its keys holds.
-            Err(BatchError::TooLarge) => return Ok(LookedAt::All(None)),
-            Err(why) => return Err(why),
+            Err(BatchError::Crc) => return Err(BatchError::Crc),
+            // It stays as it is, so what was seen of its keys holds: who reads it gets as far.
+            Err(_) => return Ok(LookedAt::All(None)),
         }
         Ok(LookedAt::Part)
     }
@@ -294,21 +313,25 @@ impl CompactionPass {
         if info.is_control() && info.is_transactional() && EndMarker::read(batch).is_some() {
             return self.thin_marker(log, info, batch, work);
         }
+        if info.is_control() {
+            begin(batch, work, |_, _| Ok(()))?;
+            return writing.put(info, batch.clone());
+        }
+        let stays = log.is_last_of_producer(info) || log.begins_epoch(info);
         if writing.thinning.is_none() && log.is_aborted(info) {
-            if log.is_last_of_producer(info) {
-                return Ok(LookedAt::All(Some(writing.keep(emptied(info))?)));
-            }
-            writing.left_out = Some(*info);
-            return Ok(LookedAt::All(None));
+            begin(batch, work, |_, _| Ok(()))?;
+            return writing.leave_out(info, stays);
         }
         let begun = match writing.thinning.take() {
             Some(thinning) => Ok(thinning),
             None => begin(batch, work, Thinning::new),
         };
         let is_past = info.delete_horizon_ms().is_some_and(|at| at < self.now_ms);
-        let goes = is_past && !self.leaves_older;
-        let (keys, keys_to, older) = (&self.keys, self.keys_to, self.older);
-        let tombstones = &mut self.tombstones;
+        let goes = is_past && self.left.is_none();
+        // Of one behind the keys nobody knows what is older.
+        let (keys, older) = (&self.keys, &self.older);
+        let goes_before = self.keys_to.min(self.held_from);
+        let tombstones = &mut self.group_tombstones;
         let mut keep = |record: &KeyedRecord<'_>| {
             let Some(key) = record.key else {
                 return false;
@@ -317,39 +340,39 @@ impl CompactionPass {
             if !keys.is_newest(key, offset) {
                 return false;
             }
-            // Of one behind the keys nobody knows what is older.
-            if record.is_tombstone && goes && offset < keys_to && offset >= older {
+            if record.is_tombstone && goes && offset < goes_before && !older.contains(&offset) {
                 *tombstones = offset.plus(1).max(*tombstones);
                 return false;
             }
             true
         };
         let horizon = self.now_ms.saturating_add(self.config.delete_retention_ms);
-        let looked = begun.and_then(|mut thinning| match thinning.go_on(work, &mut keep)? {
-            false => {
+        let looked = begun.and_then(|mut thinning| {
+            let thinned = match thinning.go_on(work, &mut keep)? {
+                true => thinning.pack(horizon, work)?,
+                false => None,
+            };
+            if thinned.is_none() {
                 writing.thinning = Some(thinning);
-                Ok(None)
             }
-            true => thinning.finish(horizon).map(Some),
+            Ok(thinned)
         });
         let kept = match looked {
             Ok(None) => return Ok(LookedAt::Part),
-            Ok(Some(_)) if info.is_control() => batch.clone(),
             Ok(Some(Thinned::Whole)) => batch.clone(),
-            Ok(Some(Thinned::Part(part))) => part,
-            Ok(Some(Thinned::Nothing)) if log.is_last_of_producer(info) => emptied(info),
-            Ok(Some(Thinned::Nothing)) => {
-                writing.left_out = Some(*info);
-                return Ok(LookedAt::All(None));
+            Ok(Some(Thinned::Part(part))) if writing.has_room(info, &part) => part,
+            Ok(Some(Thinned::Nothing)) => return writing.leave_out(info, stays),
+            Err(BatchError::Crc) => return Err(BatchError::Crc),
+            // What is packed again may be longer than it was, and more than fits a segment.
+            Ok(Some(Thinned::Part(_))) | Err(_) => {
+                let put = writing.put(info, batch.clone())?;
+                self.transactions.keep(info);
+                self.leaves(Offset(info.base_offset), Offset(info.last_offset() + 1));
+                return Ok(put);
             }
-            Ok(Some(Thinned::Unthinned)) | Err(BatchError::TooLarge) => {
-                self.leaves_older = true;
-                batch.clone()
-            }
-            Err(why) => return Err(why),
         };
         self.transactions.keep(&parse(&kept)?);
-        Ok(LookedAt::All(Some(writing.keep(kept)?)))
+        writing.put(info, kept)
     }
 
     /// Decides about the end of a transaction.
@@ -363,25 +386,54 @@ impl CompactionPass {
         let Phase::Group(writing) = &mut self.phase else {
             return Ok(LookedAt::Beyond);
         };
-        *work = work.saturating_sub(batch.len());
-        if !check_crc(batch) {
-            return Err(BatchError::Crc);
-        }
-        let is_spent = self.transactions.end(info.producer_id) && !log.is_last_of_producer(info);
-        let kept = match info.delete_horizon_ms() {
-            Some(at) if is_spent && at < self.now_ms && !self.leaves_older => {
+        begin(batch, work, |_, _| Ok(()))?;
+        let is_empty = self.transactions.end(info.producer_id);
+        let stays = log.is_last_of_producer(info) || log.begins_epoch(info);
+        // What was passed as it is may have something of it.
+        let is_spent = is_empty && !stays && self.left.is_none();
+        let is_held = Offset(info.last_offset()) >= self.held_from;
+        match info.delete_horizon_ms() {
+            Some(at) if is_spent && at < self.now_ms && !is_held => {
                 // Who has what it ended, and not itself, would wait for it for ever.
-                self.tombstones = self.tombstones.max(Offset(info.last_offset() + 1));
-                writing.left_out = Some(*info);
-                return Ok(LookedAt::All(None));
+                let behind = Offset(info.last_offset() + 1);
+                self.group_tombstones = self.group_tombstones.max(behind);
+                writing.leave_out(info, false)
             }
             None if is_spent => {
                 let horizon = self.now_ms.saturating_add(self.config.delete_retention_ms);
-                with_horizon(batch, horizon)?
+                let part = with_horizon(batch, horizon).ok();
+                let part = part.filter(|part| writing.has_room(info, part));
+                writing.put(info, part.unwrap_or_else(|| batch.clone()))
             }
-            _ => batch.clone(),
+            _ => writing.put(info, batch.clone()),
+        }
+    }
+
+    /// Goes past a group that [stays as it is](PassNeeds::Skip).
+    pub fn skip(&mut self, log: &mut Log) {
+        let Phase::Skips(end) = self.phase else {
+            return;
         };
-        Ok(LookedAt::All(Some(writing.keep(kept)?)))
+        if log.cuts() == self.cuts && end >= self.to {
+            log.is_clean(self.marks(true));
+        }
+        (self.phase, self.next) = (Phase::Between, end);
+    }
+
+    /// How far the log is cleaned when a group has ended: as long as others are to come, nothing says that they are
+    /// clean.
+    fn marks(&self, is_last: bool) -> CleanMarks {
+        let (left, older) = match &self.left {
+            Some(left) => (left.clone(), self.keys_to),
+            None => (Offset(0)..Offset(0), Offset(0)),
+        };
+        CleanMarks {
+            cleaned: if is_last { self.keys_to } else { Offset(0) },
+            tombstones: self.tombstones,
+            older,
+            left_from: left.start,
+            left_to: left.end,
+        }
     }
 
     /// What is left of a group takes its place; all of it is durable. False if the log has changed meanwhile: then
@@ -394,16 +446,11 @@ impl CompactionPass {
         if log.cuts() != self.cuts {
             return None;
         }
-        // As long as others are to come, nothing says that they are clean.
-        let up_to = |this: bool| if this { self.keys_to } else { Offset(0) };
-        let is_last = group.end >= self.to;
-        let marks = CleanMarks {
-            cleaned: up_to(is_last),
-            tombstones: self.tombstones,
-            older: up_to(self.leaves_older),
-        };
+        let removed = std::mem::take(&mut self.group_tombstones);
+        self.tombstones = self.tombstones.max(removed);
+        let marks = self.marks(group.end >= self.to);
         let after = segment.bytes();
-        let flush = log.end_cleaning(&group, segment, marks, store)?;
+        let flush = log.end_cleaning(&group, segment, (marks, removed), store)?;
         self.bytes.0 += group.bytes();
         self.bytes.1 += after;
         (self.phase, self.next) = (Phase::Between, group.end);
@@ -429,6 +476,39 @@ fn begin<T>(
 }
 
 impl Writing {
+    fn begin(group: CleaningGroup, log: &Log) -> Option<Self> {
+        let segment = log.begin_clean(&group)?;
+        let spare = group.spare();
+        Some(Self {
+            group,
+            segment,
+            thinning: None,
+            left_out: None,
+            spare,
+        })
+    }
+
+    /// Whether this can take the place of a batch, and all that follow it still fit.
+    fn has_room(&self, info: &BatchInfo, part: &Bytes) -> bool {
+        part.len() as u64 <= info.len as u64 + self.spare
+    }
+
+    /// This stays of a batch.
+    fn put(&mut self, info: &BatchInfo, kept: Bytes) -> Result<LookedAt, BatchError> {
+        self.spare = (self.spare + info.len as u64).saturating_sub(kept.len() as u64);
+        Ok(LookedAt::All(Some(self.keep(kept)?)))
+    }
+
+    /// Nothing stays of a batch, or its header.
+    fn leave_out(&mut self, info: &BatchInfo, header_stays: bool) -> Result<LookedAt, BatchError> {
+        if header_stays {
+            return self.put(info, emptied(info));
+        }
+        self.spare += info.len as u64;
+        self.left_out = Some(*info);
+        Ok(LookedAt::All(None))
+    }
+
     fn keep(&mut self, batch: Bytes) -> Result<KeptBatch, BatchError> {
         let info = parse(&batch)?;
         match self.segment.add(&info) {

@@ -6,27 +6,27 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::LogConfig;
 use super::clean_marks::CompactionConfig;
 use super::compaction::{CompactionPass, KeptBatch, LookedAt, PassNeeds};
 use super::hints::Position;
 use super::testing::{Fixture, START_MS};
-use crate::base::limits::COMPACTION_PACK_BYTES_MAX;
-use crate::base::{Offset, Rng};
+use super::{Log, LogConfig};
+use crate::base::limits::COMPACTION_OPEN_BYTES_MAX;
+use crate::base::{LeaderEpoch, Offset, Rng};
 use crate::record::{BatchBuilder, Codec, parse, records};
 
-const CONFIG: CompactionConfig = CompactionConfig {
+pub(super) const CONFIG: CompactionConfig = CompactionConfig {
     min_dirty_millionths: 0,
     min_lag_ms: 0,
     max_lag_ms: i64::MAX,
     delete_retention_ms: 1000,
 };
 
-fn fixture() -> Fixture {
+pub(super) fn fixture() -> Fixture {
     with_segments(3000, 0)
 }
 
-fn with_segments(segment_bytes: u64, tail_bytes_max: usize) -> Fixture {
+pub(super) fn with_segments(segment_bytes: u64, tail_bytes_max: usize) -> Fixture {
     let config = LogConfig {
         segment_bytes,
         retention_ms: -1,
@@ -37,7 +37,7 @@ fn with_segments(segment_bytes: u64, tail_bytes_max: usize) -> Fixture {
 }
 
 /// Records of these keys; a value of `None` is a tombstone.
-fn batch(records: &[(&str, Option<&str>)], codec: Codec, now_ms: i64) -> BatchBuilder {
+pub(super) fn batch(records: &[(&str, Option<&str>)], codec: Codec, now_ms: i64) -> BatchBuilder {
     let mut builder = BatchBuilder::new(codec, now_ms);
     for (key, value) in records {
         builder.push(now_ms, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
@@ -46,7 +46,7 @@ fn batch(records: &[(&str, Option<&str>)], codec: Codec, now_ms: i64) -> BatchBu
 }
 
 impl Fixture {
-    fn produce(&mut self, builder: BatchBuilder) -> Offset {
+    pub(super) fn produce(&mut self, builder: BatchBuilder) -> Offset {
         let batch = builder.build();
         let info = crate::record::validate_produced(&batch).unwrap();
         let appended = self
@@ -55,23 +55,23 @@ impl Fixture {
         appended.unwrap().base_offset
     }
 
-    fn put(&mut self, records: &[(&str, Option<&str>)]) -> Offset {
+    pub(super) fn put(&mut self, records: &[(&str, Option<&str>)]) -> Offset {
         let now_ms = self.now.wall_ms;
         self.produce(batch(records, Codec::None, now_ms))
     }
 
-    fn roll(&mut self) {
+    pub(super) fn roll(&mut self) {
         self.log.roll(self.now, &mut self.disk.store);
         self.settle();
     }
 
     /// A pass, as a driver makes it; false if there is nothing to do.
-    fn compact(&mut self, keys_bytes_max: usize) -> bool {
+    pub(super) fn compact(&mut self, keys_bytes_max: usize) -> bool {
         self.compact_until(keys_bytes_max, usize::MAX)
     }
 
     /// One that is left after so many groups.
-    fn compact_until(&mut self, keys_bytes_max: usize, groups: usize) -> bool {
+    pub(super) fn compact_until(&mut self, keys_bytes_max: usize, groups: usize) -> bool {
         let Some(mut pass) = CompactionPass::begin(&self.log, self.now, keys_bytes_max) else {
             return false;
         };
@@ -88,7 +88,7 @@ impl Fixture {
     }
 
     /// Goes on with a pass until the next group has ended, in an entry that no flush has taken; false if there is none.
-    fn compacts_group(&mut self, pass: &mut CompactionPass) -> bool {
+    pub(super) fn compacts_group(&mut self, pass: &mut CompactionPass) -> bool {
         if !self.writes_group(pass) {
             return false;
         }
@@ -100,21 +100,32 @@ impl Fixture {
     }
 
     /// Writes what is left of the next group, and makes it durable; false if there is none.
-    fn writes_group(&mut self, pass: &mut CompactionPass) -> bool {
+    pub(super) fn writes_group(&mut self, pass: &mut CompactionPass) -> bool {
         let id = self.log.id();
+        let mut pass_has_begun = false;
         loop {
             match pass.needs(&self.log) {
                 PassNeeds::Nothing => return false,
                 PassNeeds::Begin(base) => {
                     let label = self.log.label().clone();
                     self.disk.store.begin_cleaning(id, label, base);
+                    pass_has_begun = true;
                 }
                 PassNeeds::Write(kept) => self.keep(kept),
                 PassNeeds::End => {
                     self.settle();
                     return true;
                 }
+                PassNeeds::Skip => {
+                    // Nothing else may be left of what was begun.
+                    if pass_has_begun {
+                        self.disk.store.give_up_cleaning(id);
+                    }
+                    pass_has_begun = false;
+                    pass.skip(&mut self.log);
+                }
                 PassNeeds::Batches(offset) => {
+                    let offset = offset.max(self.log.start_offset());
                     let batches = self.disk.batches();
                     let ends = |batch: &&Bytes| parse(batch).unwrap().last_offset() >= offset.0;
                     let Some(batch) = batches.iter().find(ends) else {
@@ -134,7 +145,7 @@ impl Fixture {
         }
     }
 
-    fn keep(&mut self, kept: KeptBatch) {
+    pub(super) fn keep(&mut self, kept: KeptBatch) {
         let KeptBatch {
             batch,
             base_offset,
@@ -145,10 +156,10 @@ impl Fixture {
     }
 
     /// Every record that is there: offset, key, value.
-    fn all(&self) -> Vec<(i64, String, Option<String>)> {
+    pub(super) fn all(&self) -> Vec<(i64, String, Option<String>)> {
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let batches = self.disk.batches();
-        let all = batches.iter().flat_map(|b| records(b, 1 << 20).unwrap());
+        let all = batches.iter().flat_map(|b| records(b, 64 << 20).unwrap());
         all.map(|record| {
             let record = record.unwrap();
             (
@@ -160,7 +171,7 @@ impl Fixture {
         .collect()
     }
 
-    fn offsets(&self) -> Vec<i64> {
+    pub(super) fn offsets(&self) -> Vec<i64> {
         self.all().into_iter().map(|record| record.0).collect()
     }
 }
@@ -254,7 +265,7 @@ fn a_tombstone_stays_where_something_older_is_in_a_batch_that_is_too_large() {
     let mut f = with_segments(1 << 20, 0);
     let mut large = batch(&[("a", Some("1"))], Codec::Lz4, f.now.wall_ms);
     for key in ["b", "c"] {
-        let value = vec![b'v'; COMPACTION_PACK_BYTES_MAX * 2 / 3];
+        let value = vec![b'v'; COMPACTION_OPEN_BYTES_MAX * 2 / 3];
         large.push(f.now.wall_ms, Some(key.as_bytes()), Some(&value), &[]);
     }
     f.produce(large);
@@ -268,6 +279,12 @@ fn a_tombstone_stays_where_something_older_is_in_a_batch_that_is_too_large() {
         f.now.wall_ms += 2000;
     }
     assert_eq!(f.offsets(), [0, 1, 2, 3, 6]);
+    // When that is gone there is nothing older any more.
+    f.delete_records(3).unwrap();
+    f.put(&[("x", Some("1"))]);
+    f.roll();
+    assert!(f.compact(1 << 20));
+    assert_eq!(f.offsets(), [7]);
 }
 
 #[test]
@@ -344,26 +361,27 @@ fn the_last_batch_of_a_producer_stays_emptied() {
         let now_ms = START_MS;
         batch(&[("a", Some("1"))], Codec::Lz4, now_ms).producer(9, 0, sequence)
     };
+    f.put(&[("x", Some("1"))]);
     f.produce(idempotent(0));
     f.produce(idempotent(1));
     f.put(&[("a", Some("2"))]);
     f.roll();
     assert!(f.compact(1 << 20));
-    assert_eq!(f.offsets(), [2]);
+    assert_eq!(f.offsets(), [0, 3]);
     let batches: Vec<_> = f.disk.batches().iter().map(|b| parse(b).unwrap()).collect();
     let emptied = (
-        batches[0].base_offset,
-        batches[0].records,
-        batches[0].base_sequence,
+        batches[1].base_offset,
+        batches[1].records,
+        batches[1].base_sequence,
     );
-    assert_eq!((batches.len(), emptied), (2, (1, 0, 1)));
+    assert_eq!((batches.len(), emptied), (3, (2, 0, 1)));
     let again = idempotent(1).build();
     let info = crate::record::validate_produced(&again).unwrap();
     let again = f
         .log
         .append(f.now, again, &info, &mut f.disk.store)
         .unwrap();
-    assert_eq!((again.base_offset.0, again.flush), (1, None), "it is known");
+    assert_eq!((again.base_offset.0, again.flush), (2, None), "it is known");
 }
 
 #[test]
@@ -381,6 +399,23 @@ fn memory_for_a_few_keys_cleans_a_part_at_a_time() {
     }
     assert!(passes > 3, "{passes}");
     assert_eq!(f.offsets(), (10..20).collect::<Vec<_>>());
+}
+
+/// The epochs that have written something, and where each begins.
+pub(super) fn written_epochs(log: &Log) -> Vec<(LeaderEpoch, Offset)> {
+    let all = log.epochs.entries().iter();
+    all.filter(|it| it.1 < log.end_offset()).copied().collect()
+}
+
+/// The same of a replica that begins with what there is of a log.
+pub(super) fn epochs_of_batches(f: &Fixture) -> Vec<(LeaderEpoch, Offset)> {
+    let mut replica = fixture();
+    let (store, epoch) = (&mut replica.disk.store, f.log.leader_epoch());
+    let batches = Bytes::from(f.disk.batches().concat());
+    let appended = (replica.log).append_replica(f.now, &batches, epoch, store);
+    appended.unwrap();
+    replica.log.leave_out(f.now, f.log.end_offset(), store);
+    written_epochs(&replica.log)
 }
 
 /// A log that is compacted, cut back, dropped and restarted at random has what a map has.
@@ -432,6 +467,10 @@ fn nothing_but_what_is_superseded_is_lost() {
                         f.settle();
                     }
                 }
+                8 if rng.chance(1, 2) => {
+                    let epoch = LeaderEpoch(f.log.leader_epoch().0 + 1);
+                    f.log.begin_epoch(epoch, &mut f.disk.store);
+                }
                 8 => {
                     f.file();
                 }
@@ -459,6 +498,7 @@ fn nothing_but_what_is_superseded_is_lost() {
                 (None, value) => assert_eq!(*value, None, "seed {seed}: {key} is lost"),
             }
         }
+        assert_eq!(epochs_of_batches(&f), written_epochs(&f.log), "seed {seed}");
         let end = f.log.high_watermark();
         let at = Position {
             offset: end,

@@ -2,6 +2,8 @@
 //! OffsetForLeaderEpoch, by which clients and followers find where their log
 //! and the leader's went different ways (KIP-101, KIP-320).
 
+use std::ops::RangeInclusive;
+
 use crate::base::{LeaderEpoch, Offset};
 
 /// What OffsetForLeaderEpoch answers where the epoch is not known: epoch -1, offset -1.
@@ -72,6 +74,14 @@ impl Epochs {
         self.starts
             .get(after.saturating_sub(1))
             .map_or(UNDEFINED.0, |entry| entry.0)
+    }
+
+    /// Whether an epoch begins within these offsets, or is known from there on.
+    pub(super) fn begins_in(&self, offsets: RangeInclusive<Offset>) -> bool {
+        let from = self
+            .starts
+            .partition_point(|entry| entry.1 < *offsets.start());
+        (self.starts.get(from)).is_some_and(|entry| offsets.contains(&entry.1))
     }
 
     /// Notes that `epoch` writes from `start` on. Entries that this contradicts, or that turn out

@@ -123,6 +123,8 @@ pub(super) enum LookupProgress {
     },
     /// Nothing in this segment matches.
     SegmentDone(SegmentId),
+    /// The segment that was looked at is not there any more: it begins anew.
+    Gone,
     Found {
         offset: Offset,
         timestamp: i64,

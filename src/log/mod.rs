@@ -46,6 +46,7 @@ mod stable;
 mod state;
 mod steps;
 mod times;
+mod tombstones;
 mod transactions;
 mod truncate;
 mod turned_away;
@@ -54,6 +55,8 @@ mod verify;
 mod walk;
 mod watermark;
 
+#[cfg(test)]
+mod clean_tests;
 #[cfg(test)]
 mod compaction_tests;
 #[cfg(test)]
@@ -81,6 +84,7 @@ use producers::Producers;
 use rebuild::Rebuild;
 use recent::Recent;
 use segment::{BatchEntry, Segment};
+use tombstones::GoneTombstones;
 use transactions::Transactions;
 use turned_away::TurnedAway;
 use verified::Verifications;
@@ -182,6 +186,7 @@ pub struct Log {
     /// A truncation that waits for bytes.
     rebuild: Option<Box<Rebuild>>,
     clean_marks: CleanMarks,
+    gone_tombstones: GoneTombstones,
     /// Grows with each cut, from when the log was made on.
     cuts: u64,
 }
@@ -242,6 +247,7 @@ impl Log {
             seen: None,
             rebuild: None,
             clean_marks: CleanMarks::default(),
+            gone_tombstones: GoneTombstones::default(),
             cuts: 0,
         }
     }

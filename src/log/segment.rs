@@ -21,7 +21,10 @@ pub(super) struct BatchEntry {
     pub(super) last_offset: Offset,
     /// Bytes, header included.
     pub(super) len: u64,
+    /// Of its records: none if compaction has emptied it.
     pub(super) max_timestamp: i64,
+    /// What the header says.
+    written_ms: i64,
     pub(super) epoch: LeaderEpoch,
     /// Present if an idempotent producer wrote it.
     pub(super) producer: Option<ProducerBatch>,
@@ -44,7 +47,8 @@ impl BatchEntry {
             base_offset,
             last_offset: Offset(last_offset),
             len: info.len as u64,
-            max_timestamp: info.max_timestamp,
+            max_timestamp: of_records(info.max_timestamp, info.records),
+            written_ms: info.max_timestamp,
             epoch,
             producer: ProducerBatch::of(info),
             transaction: records_of(
@@ -96,7 +100,8 @@ impl BatchEntry {
             base_offset,
             last_offset: Offset(last_offset),
             len,
-            max_timestamp: header.max_timestamp(),
+            max_timestamp: of_records(header.max_timestamp(), header.records_count()),
+            written_ms: header.max_timestamp(),
             epoch,
             producer,
             transaction: records_of(
@@ -117,9 +122,14 @@ impl BatchEntry {
             base_sequence: producer.base_sequence,
             last_delta: producer.last_delta,
             base_offset: self.base_offset,
-            timestamp: self.max_timestamp,
+            timestamp: self.written_ms,
         };
         Some((producer, remembered))
+    }
+
+    /// It is stamped with the time of its append.
+    pub(super) fn stamp(&mut self, wall_ms: i64) {
+        (self.max_timestamp, self.written_ms) = (wall_ms, wall_ms);
     }
 
     pub(super) fn next_offset(&self) -> Offset {
@@ -141,6 +151,14 @@ fn records_of(
         timestamp,
         end: None,
     })
+}
+
+/// The largest timestamp of a batch's records: one without any is at no time.
+pub(super) const fn of_records(max_timestamp: i64, records: i32) -> i64 {
+    match records {
+        0 => NO_TIMESTAMP,
+        _ => max_timestamp,
+    }
 }
 
 /// The batch that holds the largest timestamp of a segment.
@@ -292,6 +310,7 @@ mod tests {
             last_offset: Offset(base + records - 1),
             len,
             max_timestamp,
+            written_ms: max_timestamp,
             epoch: LeaderEpoch(0),
             producer: None,
             transaction: None,

@@ -16,7 +16,9 @@ use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 use super::transactions::{Transactions, read_place, write_place};
 
-const VERSION: u8 = 10;
+const VERSION: u8 = 11;
+/// The same without which batches compaction left as they are.
+const VERSION_WITHOUT_LEFT: u8 = 10;
 /// The same without transactions: there were none.
 const VERSION_NO_TRANSACTIONS: u8 = 9;
 /// The same without how far it is cleaned.
@@ -105,9 +107,12 @@ impl Log {
                 self.epochs.restore_before(is_known.then_some(before));
             }
         }
-        self.clean_marks = match version > VERSION_NOT_CLEANED {
-            true => CleanMarks::read(&mut input)?,
-            false => CleanMarks::default(),
+        self.clean_marks = match version {
+            ..=VERSION_NOT_CLEANED => CleanMarks::default(),
+            VERSION_NO_TRANSACTIONS | VERSION_WITHOUT_LEFT => {
+                CleanMarks::read_without_left(&mut input)?
+            }
+            _ => CleanMarks::read(&mut input)?,
         };
         self.transactions = match has_transactions {
             true => Transactions::read(&mut input)?,

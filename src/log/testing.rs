@@ -593,6 +593,17 @@ impl Log {
         self.lost = Some(committed).filter(|known| *known > self.end);
     }
 
+    /// Compaction has removed tombstones before this.
+    pub(crate) fn lose_tombstones(&mut self, before: Offset) {
+        self.tombstones_are_gone(before);
+        self.gone_tombstones.removed(before);
+    }
+
+    /// From here on they stay.
+    pub(crate) fn holds_tombstones_from(&self, now: Mono) -> Offset {
+        self.tombstones_held_from(now)
+    }
+
     /// Forgets hints and indexes, so that searches begin at the start of a segment: what the index of
     /// a very large one comes to.
     pub(super) fn forget_shortcuts(&mut self) {

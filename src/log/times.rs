@@ -70,6 +70,11 @@ impl Log {
                 }
                 Some(LookupProgress::Open(opening)) => return Ok(TimeLookup::Open(opening)),
                 Some(LookupProgress::SegmentDone(done)) => self.begin(goal, Some(done)),
+                // It was replaced, or dropped.
+                Some(LookupProgress::Gone) => self.begin(goal, None),
+                Some(LookupProgress::At { segment, .. }) if self.segment(segment).is_none() => {
+                    self.begin(goal, None)
+                }
                 Some(LookupProgress::At { segment, pos, want }) => {
                     let Some(len) = self.lookup_len(segment, pos, want) else {
                         return Ok(TimeLookup::NotFound);
@@ -158,7 +163,7 @@ impl Log {
     ) -> Result<LookupProgress, ErrorCode> {
         *work = work.saturating_sub(STEP_COST + bytes.len() / BYTES_PER_WORK);
         let Some((_, segment)) = self.segment(id) else {
-            return Ok(LookupProgress::SegmentDone(id));
+            return Ok(LookupProgress::Gone);
         };
         let window = Window {
             segment,

@@ -5,6 +5,7 @@
 //! What of it those may read who read what is committed: `stable`.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::codec::{Malformed, Reader, Writer};
 use super::hints::Position;
@@ -77,11 +78,13 @@ impl Transactions {
         self.span = self.span.filter(|(_, newest)| *newest > start);
     }
 
-    /// Of what was aborted nothing is left before this.
-    pub(super) fn cleaned_to(&mut self, end: Offset) {
-        while self.aborted.front().is_some_and(|range| range.last < end) {
-            self.aborted.pop_front();
-        }
+    /// Of what was aborted nothing is left before this, but where batches were left as they are.
+    pub(super) fn cleaned_to(&mut self, end: Offset, left: Range<Offset>) {
+        let count = self.aborted.partition_point(|range| range.last < end);
+        let behind = self.aborted.split_off(count);
+        self.aborted
+            .retain(|range| range.first < left.end && left.start <= range.last);
+        self.aborted.extend(behind);
     }
 
     /// What is not before this is gone.
@@ -252,6 +255,22 @@ mod tests {
     fn found(all: &Transactions, from: i64, to: i64) -> Vec<i64> {
         let found = all.aborted_between(Offset(from), Offset(to));
         found.iter().map(|range| range.producer_id).collect()
+    }
+
+    /// Batches in segments that compaction has passed are still of what was aborted.
+    #[test]
+    fn what_was_aborted_is_known_where_compaction_has_left_it() {
+        let mut all = Transactions::default();
+        for (id, first) in [(1, 0), (2, 12), (3, 8), (4, 22), (5, 40)] {
+            all.end(ended(id, first, 10 * id - 1, false), None);
+        }
+        let mut none_left = all.clone();
+        none_left.cleaned_to(Offset(40), Offset(0)..Offset(0));
+        assert_eq!(found(&none_left, 0, 99), [5]);
+        all.cleaned_to(Offset(40), Offset(10)..Offset(20));
+        assert_eq!(found(&all, 0, 99), [2, 3, 5]);
+        all.cleaned_to(Offset(40), Offset(5)..Offset(12));
+        assert_eq!(found(&all, 0, 99), [3, 5]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::base::{ErrorCode, LeaderEpoch, LogId, Offset, SegmentId};
 use crate::record;
 use crate::store::{BEGINNING_BYTES, Beginning, Piece, Store};
 
-use super::segment::Segment;
+use super::segment::{Segment, of_records};
 
 /// Bytes of a window where batches are small.
 const WINDOW_BYTES_MAX: u64 = 256 * 1024;
@@ -140,7 +140,7 @@ fn read_head(pos: u64, header: &record::BatchHeader) -> Option<BatchHead> {
         base_offset: Offset(base_offset),
         last_offset: Offset(last_offset),
         epoch: LeaderEpoch(header.partition_leader_epoch()),
-        max_timestamp: header.max_timestamp(),
+        max_timestamp: of_records(header.max_timestamp(), header.records_count()),
         log_append_time: header.attributes() & 0x08 != 0,
     })
 }

@@ -392,12 +392,22 @@ mod tests {
         (0..3).for_each(|_| it.append());
         it.committed(20);
         let state = it.0.log.state();
-        let mut none = Writer::default();
+        let (mut left, mut none) = (Writer::default(), Writer::default());
+        left.signed(0);
+        left.signed(0);
         Transactions::default().write(&mut none);
-        let mut old = state[..state.len() - none.finish().len()].to_vec();
-        old[0] = 9;
-        let log = found([ReplayItem::State(old.into())]).unwrap();
-        assert_eq!((log.last_stable(), log.state()), (Offset(20), state));
+        let (left, none) = (left.finish(), none.finish());
+        let old = state.slice(..state.len() - left.len() - none.len());
+        // The next one has them, and not what compaction left.
+        for (version, rest) in [(9, &b""[..]), (10, &none[..])] {
+            let mut old = [&old[..], rest].concat();
+            old[0] = version;
+            let log = found([ReplayItem::State(old.into())]).unwrap();
+            assert_eq!(
+                (log.last_stable(), log.state()),
+                (Offset(20), state.clone())
+            );
+        }
     }
 
     /// A flush of one small batch is a block of the journal with it and without.

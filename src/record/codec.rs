@@ -1,10 +1,6 @@
 //! Compression of records: the five codecs of magic 2, each in the framing that
 //! Kafka's own clients write and read.
 
-use std::io::Write;
-
-use super::snappy;
-
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -60,32 +56,6 @@ impl Codec {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|codec| codec.name() == name)
-    }
-
-    /// Appends the compressed `input` to `out`, at the codec's default level.
-    pub(super) fn compress(self, input: &[u8], out: &mut Vec<u8>) {
-        // Writing into memory cannot fail; zstd fails only for lack of memory.
-        const IN_MEMORY: &str = "compressing into memory";
-        match self {
-            Self::None => out.extend_from_slice(input),
-            Self::Gzip => {
-                let mut encoder =
-                    flate2::write::GzEncoder::new(out, flate2::Compression::default());
-                encoder.write_all(input).expect(IN_MEMORY);
-                encoder.finish().expect(IN_MEMORY);
-            }
-            Self::Snappy => snappy::compress(input, out),
-            Self::Lz4 => {
-                // Java's reader knows independent blocks only, which is lz4_flex's default.
-                let mut encoder = lz4_flex::frame::FrameEncoder::new(out);
-                encoder.write_all(input).expect(IN_MEMORY);
-                encoder.finish().expect(IN_MEMORY);
-            }
-            Self::Zstd => {
-                zstd::stream::copy_encode(input, out, zstd::DEFAULT_COMPRESSION_LEVEL)
-                    .expect(IN_MEMORY);
-            }
-        }
     }
 }
 

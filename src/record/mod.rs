@@ -18,6 +18,7 @@ mod gzip;
 mod lz4;
 mod marker;
 mod opener;
+mod pack;
 mod raw;
 mod records;
 pub mod seek;

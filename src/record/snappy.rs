@@ -199,17 +199,56 @@ impl Snappy {
     }
 }
 
-/// Appends `input` in xerial's framing.
-pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&VERSIONS);
-    let mut encoder = snap::raw::Encoder::new();
-    for chunk in input.chunks(BLOCK_BYTES) {
-        let compressed = encoder
-            .compress_vec(chunk)
+/// Makes xerial's stream of blocks, each as soon as it is full.
+pub(super) struct Blocks {
+    out: Vec<u8>,
+    /// What fills no block yet.
+    block: Vec<u8>,
+    encoder: snap::raw::Encoder,
+}
+
+impl Blocks {
+    /// The stream begins behind these bytes.
+    pub(super) fn new(mut out: Vec<u8>) -> Self {
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSIONS);
+        Self {
+            out,
+            block: Vec::new(),
+            encoder: snap::raw::Encoder::new(),
+        }
+    }
+
+    /// Takes some more.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = BLOCK_BYTES - self.block.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.block.extend_from_slice(now);
+            if self.block.len() == BLOCK_BYTES {
+                self.end_block();
+            }
+            bytes = later;
+        }
+    }
+
+    fn end_block(&mut self) {
+        let compressed = self
+            .encoder
+            .compress_vec(&self.block)
             .expect("a block is far below Snappy's 4 GiB");
-        out.extend_from_slice(&(compressed.len() as u32).to_be_bytes());
-        out.extend_from_slice(&compressed);
+        self.block.clear();
+        let len = (compressed.len() as u32).to_be_bytes();
+        self.out.extend_from_slice(&len);
+        self.out.extend_from_slice(&compressed);
+    }
+
+    /// All of it.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        if !self.block.is_empty() {
+            self.end_block();
+        }
+        self.out
     }
 }
 
@@ -255,9 +294,9 @@ mod tests {
     #[test]
     fn streams_may_follow_one_another() {
         let stream = |data: &[u8]| {
-            let mut packed = Vec::new();
-            compress(data, &mut packed);
-            packed
+            let mut blocks = Blocks::new(Vec::new());
+            blocks.push(data);
+            blocks.finish()
         };
         let (one, two) = (stream(b"one"), stream(b"two"));
         let header = &two[..16];

@@ -1,5 +1,5 @@
 //! What compaction makes of one batch: the records that stay, in a batch that has the same offsets, producer and
-//! codec. A bounded amount at a time, but for the copy at the end, which is bounded by the batch.
+//! codec. A bounded amount at a time, but for a checksum at the end.
 
 use std::ops::Range;
 
@@ -13,12 +13,18 @@ use super::batch::{
 use super::codec::Codec;
 use super::error::BatchError;
 use super::opener::Opener;
+use super::pack::Packer;
 use super::raw::{NO_TIMESTAMP, RawRecord};
 use super::varint::{Cursor, put_varlong, varlong_len};
-use crate::base::limits::COMPACTION_PACK_BYTES_MAX;
 
 /// What looking at a record costs, in bytes decompressed.
 const RECORD_COST: usize = 16;
+/// Bytes that are packed in one go.
+const PIECE_BYTES: usize = 2048;
+/// Bytes of records of a batch that is marked in one go: the end of a transaction has no more.
+const MARKED_BYTES_MAX: usize = 4096;
+/// Bytes that are copied in the time of one decompressed.
+const COPIED_PER_WORK: usize = 16;
 
 /// A record as compaction sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +148,6 @@ pub enum Thinned {
     Nothing,
     /// Some of its records, or all in a batch that says until when its tombstones stay.
     Part(Bytes),
-    /// It should have lost records, and is too large to be packed again.
-    Unthinned,
 }
 
 /// Leaves records of a batch out.
@@ -152,8 +156,23 @@ pub struct Thinning {
     walk: KeyWalk,
     kept: Vec<Range<usize>>,
     kept_bytes: usize,
+    kept_records: i32,
     max_timestamp: i64,
     has_tombstones: bool,
+    packing: Option<Packing>,
+}
+
+/// What stays, while it is packed.
+#[derive(Debug)]
+struct Packing {
+    packer: Packer,
+    /// Until when tombstones stay, if the batch has to be made to say so.
+    horizon_ms: Option<i64>,
+    /// Which range of what stays has its turn, and where in it the next record is.
+    range: usize,
+    at: usize,
+    /// What goes in as it is, before anything else.
+    span: Range<usize>,
 }
 
 impl Thinning {
@@ -166,8 +185,10 @@ impl Thinning {
             walk: KeyWalk::new(batch, open_bytes_max)?,
             kept: Vec::new(),
             kept_bytes: 0,
+            kept_records: 0,
             max_timestamp: NO_TIMESTAMP,
             has_tombstones: false,
+            packing: None,
         })
     }
 
@@ -186,13 +207,14 @@ impl Thinning {
         work: &mut usize,
         keep: &mut dyn FnMut(&KeyedRecord<'_>) -> bool,
     ) -> Result<bool, BatchError> {
-        let (kept, bytes) = (&mut self.kept, &mut self.kept_bytes);
+        let (kept, bytes, count) = (&mut self.kept, &mut self.kept_bytes, &mut self.kept_records);
         let (newest, has_tombstones) = (&mut self.max_timestamp, &mut self.has_tombstones);
         self.walk.go_on(work, &mut |record, range, timestamp| {
             if keep(&record) {
                 *newest = timestamp.max(*newest);
                 *has_tombstones |= record.is_tombstone;
                 *bytes += range.len();
+                *count += 1;
                 match kept.last_mut().filter(|last| last.end == range.start) {
                     Some(last) => last.end = range.end,
                     None => kept.push(range),
@@ -201,83 +223,143 @@ impl Thinning {
         })
     }
 
-    /// What is left. Tombstones that stay, and do not say until when, stay until `delete_horizon_ms`: then it stands in
+    /// What is left, once all was [looked at](Self::go_on), which is packed until `work` is used up: `None` if there is
+    /// more to do. Tombstones that stay, and do not say until when, stay until `delete_horizon_ms`: then it stands in
     /// the place of the base timestamp, as KIP-534 has it.
     ///
     /// # Errors
-    /// A timestamp is out of range.
-    pub fn finish(self, delete_horizon_ms: i64) -> Result<Thinned, BatchError> {
+    /// A timestamp is out of range, or there is no memory to compress.
+    pub fn pack(
+        &mut self,
+        delete_horizon_ms: i64,
+        work: &mut usize,
+    ) -> Result<Option<Thinned>, BatchError> {
         let info = self.walk.info;
-        let says_horizon = self.has_tombstones && info.delete_horizon_ms().is_none();
         if self.kept_bytes == 0 {
-            return Ok(Thinned::Nothing);
+            return Ok(Some(Thinned::Nothing));
         }
-        if self.kept_bytes == self.walk.records.len() && !says_horizon {
-            return Ok(Thinned::Whole);
-        }
-        if info.codec() != Codec::None && self.kept_bytes > COMPACTION_PACK_BYTES_MAX {
-            return Ok(Thinned::Unthinned);
-        }
-        let records = &self.walk.records;
-        let mut out = Vec::with_capacity(HEADER_LEN + self.kept_bytes);
-        out.resize(HEADER_LEN, 0);
-        let mut count = 0;
-        let mut head = Header::of(&info);
-        for range in self.kept {
-            let mut cursor = Cursor::new(&records[range]);
-            while cursor.remaining() > 0 {
-                count += 1;
-                let start = cursor.rest();
-                let len = usize::try_from(cursor.varint()?).map_err(|_| BatchError::Record)?;
-                let body = cursor.take(len)?;
-                if says_horizon {
-                    put_later(&mut out, body, info.base_timestamp, delete_horizon_ms)?;
-                } else {
-                    out.extend_from_slice(&start[..start.len() - cursor.remaining()]);
+        let packing = match &mut self.packing {
+            Some(packing) => packing,
+            None => {
+                let says_horizon = self.has_tombstones && info.delete_horizon_ms().is_none();
+                if self.kept_bytes == self.walk.records.len() && !says_horizon {
+                    return Ok(Some(Thinned::Whole));
                 }
+                let horizon_ms = says_horizon.then_some(delete_horizon_ms);
+                let packing = Packing::begin(info.codec(), horizon_ms)?;
+                self.packing.insert(packing)
             }
+        };
+        if !packing.go_on(&info, &self.walk.records, &self.kept, work)? {
+            return Ok(None);
         }
-        if says_horizon {
+        let Some(packing) = self.packing.take() else {
+            return Ok(None);
+        };
+        let mut head = Header::of(&info);
+        if let Some(horizon_ms) = packing.horizon_ms {
             head.attributes |= DELETE_HORIZON;
-            head.base_timestamp = delete_horizon_ms;
+            head.base_timestamp = horizon_ms;
         }
         if info.timestamp_type() == TimestampType::CreateTime {
             head.max_timestamp = self.max_timestamp;
         }
-        head.count = count;
-        Ok(Thinned::Part(head.build(info.codec(), out)))
+        head.count = self.kept_records;
+        let packed = packing.packer.finish();
+        let packed = packed.map_err(|_| BatchError::Compression)?;
+        Ok(Some(Thinned::Part(head.build(packed))))
     }
 }
 
-/// A batch that goes at that time, as [`Thinning::finish`] says it of tombstones.
+impl Packing {
+    fn begin(codec: Codec, horizon_ms: Option<i64>) -> Result<Self, BatchError> {
+        let packer = Packer::new(codec, vec![0; HEADER_LEN]);
+        Ok(Self {
+            packer: packer.map_err(|_| BatchError::Compression)?,
+            horizon_ms,
+            range: 0,
+            at: 0,
+            span: 0..0,
+        })
+    }
+
+    /// Packs until `work` is used up; whether that was all.
+    fn go_on(
+        &mut self,
+        info: &BatchInfo,
+        records: &[u8],
+        kept: &[Range<usize>],
+        work: &mut usize,
+    ) -> Result<bool, BatchError> {
+        while *work > 0 {
+            if !self.span.is_empty() {
+                let to = self.span.end.min(self.span.start + PIECE_BYTES);
+                self.push(&records[self.span.start..to], info.codec(), work)?;
+                self.span.start = to;
+                continue;
+            }
+            let Some(range) = kept.get(self.range) else {
+                return Ok(true);
+            };
+            let from = self.at.max(range.start);
+            let Some(horizon_ms) = self.horizon_ms.filter(|_| from < range.end) else {
+                (self.range, self.span) = (self.range + 1, from..range.end);
+                continue;
+            };
+            let mut cursor = Cursor::new(&records[from..range.end]);
+            let before = cursor.remaining();
+            let len = usize::try_from(cursor.varint()?).map_err(|_| BatchError::Record)?;
+            let prefix = before - cursor.remaining();
+            let (begin, skipped) = later(cursor.take(len)?, info.base_timestamp, horizon_ms)?;
+            *work = work.saturating_sub(RECORD_COST);
+            self.push(&begin, info.codec(), work)?;
+            self.at = from + prefix + len;
+            self.span = from + prefix + skipped..self.at;
+        }
+        Ok(false)
+    }
+
+    fn push(&mut self, bytes: &[u8], codec: Codec, work: &mut usize) -> Result<(), BatchError> {
+        let cost = match codec {
+            Codec::None => bytes.len() / COPIED_PER_WORK + 1,
+            _ => bytes.len() * Packer::cost(codec),
+        };
+        *work = work.saturating_sub(cost);
+        let pushed = self.packer.push(bytes);
+        pushed.map_err(|_| BatchError::Compression)
+    }
+}
+
+/// A batch that goes at that time, as [`Thinning::pack`] says it of tombstones: a small one, in one go.
 ///
 /// # Errors
-/// As [`Thinning::new`] and [`Thinning::finish`].
+/// As [`Thinning::new`] and [`Thinning::pack`].
 pub fn with_horizon(batch: &Bytes, delete_horizon_ms: i64) -> Result<Bytes, BatchError> {
-    let mut thinning = Thinning::new(batch, COMPACTION_PACK_BYTES_MAX)?;
+    let mut thinning = Thinning::new(batch, MARKED_BYTES_MAX)?;
     let mut all = usize::MAX;
     thinning.go_on(&mut all, &mut |_| true)?;
     thinning.has_tombstones = true;
-    match thinning.finish(delete_horizon_ms)? {
-        Thinned::Part(part) => Ok(part),
-        Thinned::Whole | Thinned::Nothing | Thinned::Unthinned => Ok(batch.clone()),
+    match thinning.pack(delete_horizon_ms, &mut all)? {
+        Some(Thinned::Part(part)) => Ok(part),
+        Some(Thinned::Whole | Thinned::Nothing) | None => Ok(batch.clone()),
     }
 }
 
-/// A record with the same timestamp, relative to another base.
-fn put_later(out: &mut Vec<u8>, body: &[u8], base: i64, new_base: i64) -> Result<(), BatchError> {
+/// How a record begins that has the same timestamp, relative to another base, and how much of what follows its length
+/// that takes the place of.
+fn later(body: &[u8], base: i64, new_base: i64) -> Result<(Vec<u8>, usize), BatchError> {
     let mut cursor = Cursor::new(body);
     let attributes = cursor.byte()?;
     let delta = cursor.varlong()?;
     let timestamp = base.checked_add(delta);
     let delta = timestamp.and_then(|timestamp| timestamp.checked_sub(new_base));
     let delta = delta.ok_or(BatchError::Record)?;
-    let rest = cursor.rest();
-    put_varlong(out, (1 + varlong_len(delta) + rest.len()) as i64);
-    out.push(attributes);
-    put_varlong(out, delta);
-    out.extend_from_slice(rest);
-    Ok(())
+    let rest = cursor.remaining();
+    let mut begin = Vec::with_capacity(24);
+    put_varlong(&mut begin, (1 + varlong_len(delta) + rest) as i64);
+    begin.push(attributes);
+    put_varlong(&mut begin, delta);
+    Ok((begin, body.len() - rest))
 }
 
 /// What compaction leaves of a batch that has lost all its records, where its producer has written nothing since: so a
@@ -287,7 +369,7 @@ pub fn emptied(info: &BatchInfo) -> Bytes {
     let mut head = Header::of(info);
     head.attributes &= !(CODEC_BITS | DELETE_HORIZON);
     head.base_timestamp = info.max_timestamp;
-    head.build(Codec::None, vec![0; HEADER_LEN])
+    head.build(vec![0; HEADER_LEN])
 }
 
 const CODEC_BITS: i16 = 0x07;
@@ -313,15 +395,7 @@ impl Header {
     }
 
     /// The batch, with records behind the room for its header.
-    fn build(&self, codec: Codec, records: Vec<u8>) -> Bytes {
-        let mut batch = match codec {
-            Codec::None => records,
-            _ => {
-                let mut packed = vec![0; HEADER_LEN];
-                codec.compress(&records[HEADER_LEN..], &mut packed);
-                packed
-            }
-        };
+    fn build(&self, mut batch: Vec<u8>) -> Bytes {
         let info = &self.info;
         let head = BatchHeader {
             base_offset: I64::new(info.base_offset),
@@ -378,7 +452,11 @@ mod tests {
             .go_on(&mut 1, &mut |record| keep(record.offset))
             .unwrap()
         {}
-        thinning.finish(horizon).unwrap()
+        loop {
+            if let Some(thinned) = thinning.pack(horizon, &mut 1).unwrap() {
+                return thinned;
+            }
+        }
     }
 
     /// Offsets, timestamps and values.
@@ -404,7 +482,6 @@ mod tests {
             match thin(&before, &stays, horizon) {
                 Thinned::Whole => prop_assert!(expected.len() == list.len() && !tombstones),
                 Thinned::Nothing => prop_assert!(expected.is_empty()),
-                Thinned::Unthinned => prop_assert!(false, "it is small"),
                 Thinned::Part(after) => {
                     prop_assert!(check_crc(&after));
                     let (was, is) = (parse(&before).unwrap(), parse(&after).unwrap());
@@ -431,7 +508,7 @@ mod tests {
             if let Ok(mut thinning) = Thinning::new(&bytes.into(), OPEN_MAX)
                 && let Ok(true) = thinning.go_on(&mut usize::MAX.clone(), &mut |record| record.offset % 2 == 0)
             {
-                let _ = thinning.finish(i64::MAX);
+                while let Ok(None) = thinning.pack(i64::MAX, &mut 1) {}
             }
         }
     }
@@ -452,19 +529,49 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_to_be_packed_again_stays() {
-        let mut builder = BatchBuilder::new(Codec::Lz4, 0);
-        for n in 0..3 {
-            builder.push(
-                0,
-                Some(&[n]),
-                Some(&vec![n; COMPACTION_PACK_BYTES_MAX / 2]),
-                &[],
-            );
+    fn much_is_packed_a_bounded_amount_at_a_time() {
+        const WORK: usize = 16 * 1024;
+        const VALUE: usize = 300_000;
+        for codec in Codec::ALL {
+            for has_value in [true, false] {
+                let mut builder = BatchBuilder::new(codec, 0);
+                for n in 0..4 {
+                    let value: Vec<u8> = (0..VALUE).map(|at| (at / 9) as u8 ^ n).collect();
+                    // A tombstone is large by its headers.
+                    let header: &[(&str, Option<&[u8]>)] = &[("h", Some(&value))];
+                    match has_value {
+                        true => builder.push(7, Some(&[n]), Some(&value), &[]),
+                        false => builder.push(7, Some(&[n]), None, header),
+                    }
+                }
+                let large = builder.build();
+                let mut thinning = Thinning::new(&large, 8 << 20).unwrap();
+                let mut keep = |record: &KeyedRecord<'_>| record.offset > 0;
+                assert!(thinning.go_on(&mut usize::MAX.clone(), &mut keep).unwrap());
+                let mut slices = 0;
+                let part = loop {
+                    let mut work = WORK;
+                    slices += 1;
+                    match thinning.pack(5, &mut work).unwrap() {
+                        Some(Thinned::Part(part)) => break part,
+                        Some(other) => panic!("{other:?}"),
+                        None => assert_eq!(work, 0),
+                    }
+                };
+                let cost = match codec {
+                    Codec::None => 3 * VALUE / COPIED_PER_WORK,
+                    _ => 3 * VALUE * Packer::cost(codec),
+                };
+                assert!(
+                    (cost / WORK..=cost / WORK * 5 / 4 + 2).contains(&slices),
+                    "{slices}"
+                );
+                let info = parse(&part).unwrap();
+                assert!(check_crc(&part) && info.codec() == codec);
+                let all = records(&part, 8 << 20).unwrap().map(Result::unwrap);
+                let all: Vec<_> = all.map(|it| (it.offset, it.timestamp)).collect();
+                assert_eq!(all, [(1, 7), (2, 7), (3, 7)]);
+            }
         }
-        let large = builder.build();
-        assert_eq!(thin(&large, &|offset| offset > 0, 0), Thinned::Unthinned);
-        let one = thin(&large, &|offset| offset == 2, 0);
-        assert!(matches!(one, Thinned::Part(batch) if content(&batch).len() == 1));
     }
 }

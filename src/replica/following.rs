@@ -48,6 +48,16 @@ impl LeaderLog {
         }
     }
 
+    /// How far a follower's log is this one's beginning, as far as what it has asked tells. Nothing ends where no epoch
+    /// is known.
+    #[must_use]
+    pub fn reached(&self, asked: EpochEnd) -> Offset {
+        match asked.epoch != UNDEFINED_EPOCH.0 && self.ends.epoch == asked.epoch {
+            true => asked.end.min(self.ends.end),
+            false => asked.end,
+        }
+    }
+
     /// Whether a log that ends there has to begin anew: what follows it is not all there any more.
     fn is_behind(&self, end: Offset) -> bool {
         self.start > end || self.tombstones > end
@@ -57,7 +67,7 @@ impl LeaderLog {
     /// not follow.
     #[must_use]
     pub fn goes_on(&self, asked: EpochEnd) -> Option<Offset> {
-        if self.is_behind(asked.end) {
+        if self.is_behind(self.reached(asked)) {
             return Some(self.start);
         }
         if asked.epoch == UNDEFINED_EPOCH.0 {
@@ -366,7 +376,10 @@ impl Following {
         // What is appended from now on lacks them.
         here.0.inherit_tombstones(answer.tombstones, here.1);
         let end = here.0.end_offset();
-        if answer.is_behind(end) || self.compares == Compares::Nothing {
+        // What it would cut off is another question, if it has known that to be committed.
+        let reached = answer.reached(asked);
+        let is_behind = answer.is_behind(reached) && reached >= self.follower.watermark();
+        if answer.is_behind(end) || is_behind || self.compares == Compares::Nothing {
             self.follower.begins_anew();
             if here.0.last_epoch().is_none() && end == answer.start {
                 // It is new, and where it has to be.

@@ -308,6 +308,16 @@ pub struct Cleaned {
     pub by: SegmentId,
 }
 
+impl Cleaned {
+    /// Whether it can take their place between the segment before them, if there is one, and the one behind.
+    #[must_use]
+    pub fn fits(&self, before: Option<SegmentId>, behind: SegmentId) -> bool {
+        let (first, last) = self.replaced;
+        let is_free = self.by < first || last < self.by;
+        is_free && before < Some(self.by) && self.by < behind
+    }
+}
+
 /// What recovery replays, per log and in the order in which it was appended.
 #[derive(Clone, Debug)]
 pub enum ReplayItem {

@@ -436,8 +436,9 @@ impl<S: Run> LogEntry<S> {
         let (Some(from), Some(to)) = (self.number(first), self.number(last)) else {
             return false;
         };
+        let before = from.checked_sub(1).and_then(|n| self.segments.get(n));
         let next = self.segments.get(to + 1);
-        from <= to && last < cleaned.by && next.is_some_and(|next| cleaned.by < next.id())
+        from <= to && next.is_some_and(|next| cleaned.fits(before.map(S::id), next.id()))
     }
 
     /// Puts a cleaned segment in the place of those that [it can replace](Self::can_replace); returns them.

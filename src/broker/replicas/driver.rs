@@ -307,11 +307,11 @@ impl Replication {
                 }
                 leader.on_asked(node);
                 self.links.want(from, image);
-                let answer = led.asked(from, term, asked, &open.log);
+                let answer = led.asked(now, from, (term, asked), &mut open.log);
                 self.links.say(from, &answer, Vec::new());
             }
             ReplicaWhat::Tells(on_disk) => {
-                if !led.told(now, term, on_disk, &open.log) {
+                if !led.told(now, term, on_disk, &mut open.log) {
                     return;
                 }
                 if leader.has_lost(node, on_disk.end) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::probation::Probation;
 use super::said::{ReplicaSaid, ReplicaWhat};
+use super::tombstones::Lacking;
 use crate::base::limits::{
     REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_IN_FLIGHT_BYTES_MAX, REPLICA_PUSH_BYTES, REPLICA_SILENT_MS,
 };
@@ -71,8 +72,7 @@ pub struct FollowedBy {
     on_way: VecDeque<(Offset, usize)>,
     bytes_on_way: usize,
     reading: Option<ReadId>,
-    /// Before which offset compaction had removed tombstones when it was answered.
-    tombstones: Offset,
+    tombstones: Lacking,
     /// The high watermark and the log start that it was pushed last.
     told: Option<(Offset, Offset)>,
     /// The most that it has told to be on its disk.
@@ -96,7 +96,7 @@ impl FollowedBy {
             on_way: VecDeque::new(),
             bytes_on_way: 0,
             reading: None,
-            tombstones: Offset(0),
+            tombstones: Lacking::default(),
             told: None,
             furthest: Offset(0),
             lacks_since: None,
@@ -107,13 +107,22 @@ impl FollowedBy {
     }
 
     /// It has asked, in this term and from there: what is answered.
-    fn asks(&mut self, from: ReplicaPeer, term: Term, asked: EpochEnd, log: &Log) -> LeaderLog {
-        let answer = LeaderLog::answering(log, asked);
+    fn asks(
+        &mut self,
+        now: Mono,
+        from: ReplicaPeer,
+        (term, asked): (Term, EpochEnd),
+        log: &mut Log,
+    ) -> LeaderLog {
+        let mut answer = LeaderLog::answering(log, asked);
         let is_same = self.term == Some(term);
+        let before = is_same.then_some(&self.tombstones);
+        let tombstones = Lacking::asks(now, before, asked, (&mut answer, &*log));
+        tombstones.hold(from.node, log);
         *self = Self {
             term: Some(term),
             next: answer.goes_on(asked),
-            tombstones: answer.tombstones,
+            tombstones,
             furthest: if is_same { self.furthest } else { Offset(0) },
             lacks_since: self.lacks_since,
             probation: self.probation,
@@ -123,8 +132,13 @@ impl FollowedBy {
     }
 
     /// It has everything before this on its disk.
-    fn tells(&mut self, now: Mono, end: Offset, log_end: Offset) {
+    fn tells(&mut self, now: Mono, end: Offset, log: &mut Log) {
+        let log_end = log.end_offset();
         self.durable = end;
+        if self.next.is_some() {
+            self.tombstones.tells(now, end, log);
+            self.tombstones.hold(self.peer.node, log);
+        }
         while let Some((to, bytes)) = self.on_way.front()
             && *to <= end
         {
@@ -162,9 +176,7 @@ impl FollowedBy {
             return if lacks { Next::Lags } else { Next::Nothing };
         }
         // What it has may have been deleted by a tombstone that is gone here now.
-        let tombstones = log.tombstones_removed_before();
-        let lacks_tombstones = from < tombstones && self.tombstones < tombstones;
-        if from < log.start_offset() || lacks_tombstones {
+        if from < log.start_offset() || self.tombstones.lacks(from, log) {
             return self.starts_behind(from, log);
         }
         match log.read_to_push(store, from, REPLICA_PUSH_BYTES, store.started_seq()) {
@@ -332,17 +344,18 @@ impl Led {
     /// A follower asks, from there: what it is answered.
     pub fn asked(
         &mut self,
+        now: Mono,
         from: ReplicaPeer,
-        term: Term,
-        asked: EpochEnd,
-        log: &Log,
+        (term, asked): (Term, EpochEnd),
+        log: &mut Log,
     ) -> ReplicaSaid {
         let known = self.others.iter().position(|(node, _)| *node == from.node);
         let place = known.unwrap_or_else(|| {
             self.others.push((from.node, FollowedBy::new(from)));
             self.others.len() - 1
         });
-        let answer = self.others[place].1.asks(from, term, asked, log);
+        let other = &mut self.others[place].1;
+        let answer = other.asks(now, from, (term, asked), log);
         let what = ReplicaWhat::Answers { asked, log: answer };
         said(log.id(), term, what)
     }
@@ -434,11 +447,10 @@ impl Led {
     }
 
     /// A follower tells what is on its disk. Whether that can be, and it follows.
-    pub fn told(&mut self, now: Mono, term: Term, on_disk: OnDisk, log: &Log) -> bool {
-        let log_end = log.end_offset();
+    pub fn told(&mut self, now: Mono, term: Term, on_disk: OnDisk, log: &mut Log) -> bool {
         match self.other(term.follower.node) {
-            Some(other) if other.term == Some(term) && on_disk.end <= log_end => {
-                other.tells(now, on_disk.end, log_end);
+            Some(other) if other.term == Some(term) && on_disk.end <= log.end_offset() => {
+                other.tells(now, on_disk.end, log);
                 if other.next.is_none() {
                     // It believes that it follows.
                     other.asks_at.get_or_insert(now);

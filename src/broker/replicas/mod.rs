@@ -19,6 +19,7 @@ mod leading;
 mod links;
 mod probation;
 pub(super) mod said;
+mod tombstones;
 mod turns;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{CONFIG, batch, fixture};
-use crate::base::{LeaderEpoch, Offset, Rng};
+use super::{CONFIG, batch, epochs_of_batches, fixture, written_epochs};
+use crate::base::{LeaderEpoch, Mono, NodeId, Offset, Rng};
+use crate::log::clean_tests::malformed;
 use crate::log::testing::Fixture;
 use crate::log::{EndOfTransaction, LogConfig};
 use crate::record::{Codec, parse, records};
@@ -135,6 +136,86 @@ fn nothing_is_compacted_behind_what_is_undecided() {
         seen(&f, &f.disk.batches()),
         [("a", "2"), ("b", "2")].map(owned).into()
     );
+}
+
+/// A pass after the time that tombstones stay: what is left in the end.
+fn passes_later(f: &mut Fixture) -> Vec<i64> {
+    f.now.wall_ms += CONFIG.delete_retention_ms + 1;
+    f.put(&[("last", Some("1"))]);
+    f.roll();
+    assert!(f.compact(1 << 20));
+    f.read_bases(f.log.start_offset().0, 1 << 20)
+}
+
+/// Of what cannot be opened nobody knows whether anything is superseded.
+#[test]
+fn a_marker_stays_as_long_as_what_cannot_be_opened() {
+    let mut f = fixture();
+    f.verified(1, 0);
+    let pairs = [("a", Some("1")), ("b", Some("1"))];
+    let builder = batch(&pairs, Codec::Lz4, f.now.wall_ms).producer(1, 0, 0);
+    let bad = malformed(builder.transactional());
+    let info = parse(&bad).unwrap();
+    f.log.append(f.now, bad, &info, &mut f.disk.store).unwrap();
+    ends(&mut f, 1, true);
+    let mut sequence = 3;
+    for _ in 0..2 {
+        writes(&mut f, 1, &mut sequence, &[("c", Some("1"))]);
+        ends(&mut f, 1, true);
+    }
+    f.put(&[("c", Some("2"))]);
+    f.roll();
+    for _ in 0..3 {
+        assert_eq!(passes_later(&mut f)[..3], [0, 3, 5]);
+    }
+    f.delete_records(3).unwrap();
+    passes_later(&mut f);
+    assert!(!passes_later(&mut f).contains(&5));
+}
+
+/// A replica that catches up has what a transaction began with, and waits for its end.
+#[test]
+fn markers_stay_for_a_replica_that_catches_up() {
+    let mut f = fixture();
+    let mut sequence = 0;
+    for commits in [false, true] {
+        writes(&mut f, 1, &mut sequence, &[("a", Some("1"))]);
+        ends(&mut f, 1, commits);
+    }
+    f.roll();
+    f.log.hold_tombstones(NodeId(1), Offset(1), Mono(5));
+    for _ in 0..3 {
+        assert_eq!(passes_later(&mut f)[..3], [0, 1, 2]);
+    }
+    assert_eq!(f.log.tombstones_removed_since(0), None);
+    f.now.mono = Mono(5);
+    assert_eq!(passes_later(&mut f)[..2], [0, 2]);
+    assert_eq!(f.log.tombstones_removed_since(0), Some(Offset(2)));
+}
+
+/// A replica that has nothing but the batches knows by it where the epoch began.
+#[test]
+fn what_an_epoch_begins_with_stays() {
+    let mut f = fixture();
+    let mut sequence = 0;
+    writes(&mut f, 1, &mut sequence, &[("a", Some("1"))]);
+    f.log.begin_epoch(LeaderEpoch(2), &mut f.disk.store);
+    ends(&mut f, 1, false);
+    f.log.begin_epoch(LeaderEpoch(3), &mut f.disk.store);
+    for _ in 0..2 {
+        writes(&mut f, 1, &mut sequence, &[("a", Some("2"))]);
+        ends(&mut f, 1, false);
+    }
+    f.roll();
+    let before = written_epochs(&f.log);
+    assert_eq!(before.len(), 3);
+    for _ in 0..3 {
+        passes_later(&mut f);
+        assert_eq!(written_epochs(&f.log), before);
+        assert_eq!(epochs_of_batches(&f), before);
+    }
+    assert_eq!(f.read_bases(0, 1 << 20)[..3], [0, 1, 2]);
+    assert!(!f.read_bases(0, 1 << 20).contains(&3));
 }
 
 /// Who reads what is committed sees the same of a log and of what compaction makes of it, here, after a restart, and

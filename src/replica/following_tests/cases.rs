@@ -322,6 +322,48 @@ fn who_ends_before_tombstones_that_are_gone_begins_anew() {
     }
 }
 
+/// What it has of the epoch and its leader has not is cut off: then it ends before tombstones that are gone.
+#[test]
+fn who_is_cut_back_behind_tombstones_that_are_gone_starts_over() {
+    let has = [batch(0, 3, 1), batch(3, 2, 1), batch(5, 4, 1)];
+    let leads = [batch(0, 3, 1), batch(3, 2, 1), batch(5, 4, 2)];
+    let mut it = Scene::new(&leads, 0, &has, 3);
+    let FollowerNext::Asks(asked) = it.it.ask(&it.node.log).next else {
+        panic!("it asks");
+    };
+    let answer = LeaderLog {
+        ends: EpochEnd {
+            epoch: LeaderEpoch(1),
+            end: Offset(5),
+        },
+        start: Offset(0),
+        end: Offset(9),
+        committed: Offset(9),
+        tombstones: Offset(7),
+    };
+    assert_eq!(
+        (asked.end, answer.goes_on(asked)),
+        (Offset(9), Some(Offset(0)))
+    );
+    let here = (&mut it.node.log, &mut it.node.disk.store);
+    it.it.answered(NOW, asked, answer, here).unwrap();
+    assert!(!it.it.follows(), "it begins anew");
+}
+
+/// It never had a record, and ends behind where its leader starts.
+#[test]
+fn a_log_without_epochs_goes_on_where_it_ends() {
+    let it = Scene::new(&[batch(0, 3, 1), batch(3, 6, 1)], 3, &[batch(0, 3, 1)], 2);
+    let asked = |end| EpochEnd {
+        epoch: LeaderEpoch(-1),
+        end: Offset(end),
+    };
+    for (end, from) in [(2, Some(3)), (3, Some(3)), (5, Some(5)), (10, None)] {
+        let answer = LeaderLog::answering(&it.leader.log, asked(end));
+        assert_eq!(answer.goes_on(asked(end)), from.map(Offset), "{end}");
+    }
+}
+
 #[test]
 fn an_answer_of_one_who_has_not_begun_is_none() {
     let mut it = Scene::new(&[batch(0, 3, 1)], 0, &[batch(0, 3, 1)], 2);
