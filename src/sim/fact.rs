@@ -1,6 +1,7 @@
 //! What the clients of a run learn, as facts: what they send, what they are told,
 //! and what the shards say of themselves.
 
+use super::clients::Use;
 use super::values::Value;
 use super::what::What;
 use crate::base::{LogId, TopicId};
@@ -109,6 +110,8 @@ pub enum Fact<'a> {
         asked: Moment,
         /// Offset asked for.
         from: i64,
+        /// Offset to go on with: there are no others between.
+        next: i64,
         /// The records from there on.
         records: &'a [Placed],
         /// High watermark.
@@ -144,6 +147,11 @@ pub enum Fact<'a> {
         time: i64,
         /// Offset and timestamp, if there is such a record.
         found: Option<(i64, i64)>,
+    },
+    /// All records of the partition are going to be read, while nothing goes wrong.
+    Auditing {
+        /// The partition.
+        at: Place,
     },
     /// All records of the partition have been read, from `log_start` to the high watermark.
     Audited {
@@ -268,8 +276,8 @@ pub enum Fact<'a> {
         partitions: i32,
         /// Replicas of each.
         replicas: i16,
-        /// Whether retention removes its records.
-        expires: bool,
+        /// What happens to its records.
+        used: Use,
     },
     /// A topic deletion is on its way.
     Removing {

@@ -259,6 +259,35 @@ impl Plan {
         self.store.bytes_max = 64 * MIB;
     }
 
+    /// Adds a topic that is compacted, in some seeds.
+    fn compact(&mut self, rng: &mut Rng) {
+        let may = matches!(self.shape, Shape::Any | Shape::Replicas) && !self.rot && !self.rot_live;
+        if !may || !self.has_clients() || !rng.chance(1, 2) {
+            return;
+        }
+        let keeps_tombstones = rng.chance(1, 2);
+        let mut topic = SetupTopic {
+            name: "compacted".to_owned(),
+            partitions: 1 + rng.below(2) as i32,
+            used: Use::Compacted { keeps_tombstones },
+            replicas: pick(rng, &[1, self.replicas, self.replicas]),
+            configs: vec![
+                ("cleanup.policy", "compact".to_owned()),
+                ("segment.ms", pick(rng, &[1, 10, 100]).to_string()),
+                (
+                    "min.cleanable.dirty.ratio",
+                    pick(rng, &["0", "0.3"]).to_owned(),
+                ),
+            ],
+        };
+        if !keeps_tombstones {
+            let retention = pick(rng, &[0, 20, 300]).to_string();
+            topic.configs.push(("delete.retention.ms", retention));
+        }
+        self.topics.push(topic);
+        self.config.log_cleaner_backoff_ms = pick(rng, &[1, 10, 100]);
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn new(rng: &mut Rng, options: &Options) -> Self {
@@ -309,6 +338,7 @@ impl Plan {
         shape.lay_over(&mut plan, &mut apart);
         // There are few logs, and yet a checkpoint is to take its time.
         plan.store.checkpoint_slice_bytes = pick(&mut apart, &[1, 6 * KIB, 256 * KIB]);
+        plan.compact(&mut apart);
         let config = &mut plan.config;
         config.log_segment_bytes = config
             .log_segment_bytes

@@ -55,6 +55,23 @@ impl Value {
         self.producer & PLAIN == 0
     }
 
+    /// The key of a record in a topic that is compacted, of which there are few.
+    #[must_use]
+    pub const fn key(self) -> u8 {
+        (self.mixed() % 7) as u8
+    }
+
+    /// Whether it deletes its key in a topic that is compacted.
+    #[must_use]
+    pub const fn is_tombstone(self) -> bool {
+        (self.mixed() >> 8).is_multiple_of(4)
+    }
+
+    const fn mixed(self) -> u32 {
+        let mixed = self.producer.wrapping_mul(0x9e37_79b9) ^ self.number.wrapping_mul(0x85eb_ca6b);
+        (mixed ^ (mixed >> 15)).wrapping_mul(0x2c1b_3c6d) >> 4
+    }
+
     const fn filler(self) -> u8 {
         (self.producer.wrapping_mul(31).wrapping_add(self.number) & 0xff) as u8
     }

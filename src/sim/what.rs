@@ -173,6 +173,8 @@ kinds! {
     AckedByOne: 0,
     /// A fetch was answered.
     Read: 660,
+    /// A reader came upon offsets that compaction has left out.
+    Compacted: 0,
     /// There was a record at or after a time.
     FoundByTime: 180,
     /// There was none.

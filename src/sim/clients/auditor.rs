@@ -1,6 +1,6 @@
 //! The client that comes last and reads everything once more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use super::committer::{fetch_commit, fetched_commit};
 use super::consumer::{list_offsets, listed_offset};
 use super::fetching::{Limits, fetch, read};
 use super::finding::{ask_identity, described, group_name, looks_again};
-use super::shared::Whom;
+use super::shared::{Topic, Whom};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
 use crate::sim::fact::{Fact, Moment, Place};
@@ -31,6 +31,8 @@ pub struct Auditor {
     version: i16,
     /// The ends that it was told.
     ends: BTreeMap<Place, i64>,
+    /// Partitions to be read once more: by then compaction has removed all of what it had removed some of.
+    again: Option<BTreeSet<Place>>,
     /// It pauses before it asks for the next thing.
     rest: bool,
 }
@@ -106,7 +108,8 @@ impl Auditor {
             log_start: start,
             end,
         });
-        Ok(None)
+        let again = self.again.as_mut().is_some_and(|again| again.remove(&at));
+        Ok(again.then_some(Task::Start(at)))
     }
 
     /// The offset that was listed; none where the partition is refused because something of it has rotted, or if it
@@ -163,6 +166,9 @@ impl Auditor {
                 if let Some(offset) = self.listed(ctx, frame, at)? {
                     let asked = ctx.as_of(at, asked);
                     ctx.oracle.tell(Fact::Earliest { at, asked, offset });
+                    if self.again.as_ref().is_some_and(|again| again.contains(&at)) {
+                        ctx.oracle.tell(Fact::Auditing { at });
+                    }
                     return Ok(Some(Task::Read(at, offset, offset)));
                 }
                 return Ok(self.rest.then_some(task));
@@ -203,6 +209,10 @@ impl Auditor {
 impl Script for Auditor {
     fn next(&mut self, ctx: &mut Ctx<'_>) -> Next {
         let todo = self.todo.get_or_insert_with(|| Self::plan(ctx));
+        self.again.get_or_insert_with(|| {
+            let is_compacted = |topic: &Topic| topic.used.is_compacted();
+            ctx.shared.places(is_compacted).into_iter().collect()
+        });
         let Some(task) = todo.front().copied() else {
             return Next::Done;
         };

@@ -329,7 +329,7 @@ impl Churn {
             id,
             partitions: self.plan.partitions,
             replicas: self.plan.replicas,
-            expires: false,
+            used: Use::Kept,
         });
         self.topic = Some(Topic {
             number,

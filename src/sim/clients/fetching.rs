@@ -10,6 +10,7 @@ use super::shared::Topic;
 use crate::record;
 use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::Value;
+use crate::sim::what::What;
 use crate::wire::client::FetchedPartition;
 
 /// Nothing that clients of the simulator write opens to more than this.
@@ -110,7 +111,7 @@ pub fn read(
     from: i64,
     fetched: &FetchedPartition,
 ) -> i64 {
-    let (mut records, mut problem) = opened(&fetched.records, from);
+    let (mut records, mut next, mut problem) = opened(&fetched.records, from);
     if ctx.shared.rotten {
         // A batch's base offset is outside of its CRC, in Kafka as here: of that damage a consumer sees
         // only that offsets do not follow each other.
@@ -120,6 +121,7 @@ pub fn read(
         if intact < records.len() {
             problem = Some("offsets do not follow each other".to_owned());
             records.truncate(intact);
+            next = records.last().map_or(from, |last| last.offset + 1);
         }
     }
     if let Some(problem) = problem {
@@ -130,7 +132,9 @@ pub fn read(
             ctx.oracle.fail("ReadsAreIntact", what);
         }
     }
-    let next = records.last().map_or(from, |last| last.offset + 1);
+    if (records.len() as i64) < next - from {
+        ctx.oracle.saw(What::Compacted);
+    }
     // A new leader may not know yet how far others have told that it is committed.
     let knows = !ctx.shared.cluster || next > from;
     if next > fetched.high_watermark && knows {
@@ -145,6 +149,7 @@ pub fn read(
         at,
         asked,
         from,
+        next,
         records: &records,
         high_watermark: fetched.high_watermark,
         log_start: (fetched.log_start_offset >= 0).then_some(fetched.log_start_offset),
@@ -152,31 +157,42 @@ pub fn read(
     next
 }
 
-/// The records from an offset on, and what is wrong with the first batch that is damaged.
-fn opened(bytes: &Bytes, from: i64) -> (Vec<Placed>, Option<String>) {
-    let mut placed = Vec::new();
+/// The records from an offset on, the offset to go on with, and what is wrong with the first batch that is damaged.
+fn opened(bytes: &Bytes, from: i64) -> (Vec<Placed>, i64, Option<String>) {
+    let (mut placed, mut next) = (Vec::new(), from);
+    let problem = open_all(bytes, from, &mut placed, &mut next).err();
+    // Of a damaged batch the records before the damage count.
+    next = placed
+        .last()
+        .map_or(next, |last: &Placed| next.max(last.offset + 1));
+    (placed, next, problem)
+}
+
+fn open_all(
+    bytes: &Bytes,
+    from: i64,
+    placed: &mut Vec<Placed>,
+    next: &mut i64,
+) -> Result<(), String> {
     for batch in record::batches(bytes) {
-        let (info, batch) = match batch {
-            Ok(batch) => batch,
-            Err(error) => return (placed, Some(error.to_string())),
-        };
+        let (info, batch) = batch.map_err(|error| error.to_string())?;
         if !record::check_crc(batch) {
-            let what = format!("bad CRC in the batch of offset {}", info.base_offset);
-            return (placed, Some(what));
+            return Err(format!(
+                "bad CRC in the batch of offset {}",
+                info.base_offset
+            ));
         }
-        let records = match record::records(batch, OPENED_BYTES_MAX) {
-            Ok(records) => records,
-            Err(error) => return (placed, Some(error.to_string())),
-        };
+        let records =
+            record::records(batch, OPENED_BYTES_MAX).map_err(|error| error.to_string())?;
         for record in records {
-            let record = match record {
-                Ok(record) => record,
-                Err(error) => return (placed, Some(error.to_string())),
-            };
-            let Some(value) = record.value.as_deref().and_then(Value::parse) else {
-                let what = format!("no value at offset {}", record.offset);
-                return (placed, Some(what));
-            };
+            let record = record.map_err(|error| error.to_string())?;
+            // That of a tombstone is in its header.
+            let header = record
+                .headers
+                .first()
+                .and_then(|header| header.value.as_deref());
+            let value = record.value.as_deref().or(header).and_then(Value::parse);
+            let value = value.ok_or_else(|| format!("no value at offset {}", record.offset))?;
             if record.offset >= from {
                 let timestamp = match info.timestamp_type() {
                     record::TimestampType::CreateTime => record.timestamp,
@@ -189,6 +205,8 @@ fn opened(bytes: &Bytes, from: i64) -> (Vec<Placed>, Option<String>) {
                 });
             }
         }
+        // Compaction may have removed its last records.
+        *next = (*next).max(info.last_offset() + 1);
     }
-    (placed, None)
+    Ok(())
 }

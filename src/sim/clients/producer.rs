@@ -152,7 +152,11 @@ impl Producer {
     }
 
     fn make_lanes(&mut self, ctx: &mut Ctx<'_>) {
-        let mut places = ctx.shared.places(|_| true);
+        // What of a plain one is where, nobody knows: compaction could not be judged.
+        let idempotent = self.is_idempotent();
+        let mut places = ctx
+            .shared
+            .places(|topic| idempotent || !topic.used.is_compacted());
         while places.len() > 4 {
             places.swap_remove(ctx.rng.below(places.len() as u64) as usize);
         }
@@ -175,6 +179,8 @@ impl Producer {
         }
         let (id, epoch) = self.id.unwrap_or((-1, -1));
         let lane = &mut self.lanes[lane];
+        let topic = ctx.shared.topic(lane.at.topic);
+        let is_compacted = topic.is_some_and(|topic| topic.used.is_compacted());
         let first = Value {
             producer: self.number,
             number: lane.made,
@@ -189,9 +195,18 @@ impl Producer {
             let len = 8 + ctx.rng.below(self.value_bytes_max as u64) as usize;
             let timestamp = base - ctx.rng.below(20) as i64;
             timestamps.push(timestamp);
+            let bytes = value.bytes(len);
+            if is_compacted {
+                let key = [value.key()];
+                match value.is_tombstone() {
+                    true => builder.push(timestamp, Some(&key), None, &[("value", Some(&bytes))]),
+                    false => builder.push(timestamp, Some(&key), Some(&bytes), &[]),
+                }
+                continue;
+            }
             let key = number.to_be_bytes();
             let key = ctx.rng.chance(1, 2).then_some(&key[..]);
-            builder.push(timestamp, key, Some(&value.bytes(len)), &[]);
+            builder.push(timestamp, key, Some(&bytes), &[]);
         }
         lane.made += count;
         lane.batches.push_back(Batch {

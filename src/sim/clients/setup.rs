@@ -90,7 +90,7 @@ impl Setup {
             id,
             partitions: plan.partitions,
             replicas: plan.replicas,
-            expires: plan.used == Use::Expiring,
+            used: plan.used,
         });
         ctx.shared.topics.push(Topic {
             number,

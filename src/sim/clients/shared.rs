@@ -27,6 +27,19 @@ pub enum Use {
     Expiring,
     /// DeleteRecords removes them.
     Truncated,
+    /// Compaction removes those that newer ones of the same key follow.
+    Compacted {
+        /// Tombstones stay longer than a run takes.
+        keeps_tombstones: bool,
+    },
+}
+
+impl Use {
+    /// Whether compaction removes records.
+    #[must_use]
+    pub const fn is_compacted(self) -> bool {
+        matches!(self, Self::Compacted { .. })
+    }
 }
 
 /// A topic that clients can use.

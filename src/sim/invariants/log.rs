@@ -1,6 +1,7 @@
 //! What a partition promises to those who write and read it.
 
 use super::invariant::{By, Growing, Invariant};
+use crate::sim::clients::Use;
 use crate::sim::fact::{Fact, Moment, Place, Process};
 use crate::sim::values::Value;
 
@@ -12,6 +13,7 @@ pub struct AckedIsNeverLost {
     /// Offsets before this may be gone because of DeleteRecords.
     deletable: By<Place, i64>,
     expiring: By<u32, ()>,
+    compacted: By<u32, ()>,
     /// Topics with several replicas, of which a new leader may tell for a while that less is committed. It does not
     /// say so to who asks for the end.
     replicated: By<u32, ()>,
@@ -48,12 +50,15 @@ impl Invariant for AckedIsNeverLost {
         match *fact {
             Fact::Created {
                 topic,
-                expires,
+                used,
                 replicas,
                 ..
             } => {
-                if expires {
+                if used == Use::Expiring {
                     self.expiring.insert(topic, ());
+                }
+                if used.is_compacted() {
+                    self.compacted.insert(topic, ());
                 }
                 if replicas > 1 {
                     self.replicated.insert(topic, ());
@@ -79,15 +84,18 @@ impl Invariant for AckedIsNeverLost {
                 records,
                 high_watermark,
                 log_start,
+                ..
             } => {
-                // Nothing is compacted: offsets have no gaps.
-                for (expected, record) in (from..).zip(records) {
-                    if record.offset != expected {
+                let has_gaps = self.compacted.contains_key(&at.topic);
+                let mut expected = from;
+                for record in records {
+                    if record.offset < expected || record.offset > expected && !has_gaps {
                         return Err(format!(
                             "{at}: read from {from}: offset {} follows where {expected} should be",
                             record.offset
                         ));
                     }
+                    expected = record.offset + 1;
                 }
                 self.starts(at, log_start.unwrap_or(0))?;
                 if self.replicated.contains_key(&at.topic) {

@@ -1,6 +1,7 @@
 //! What a lookup by time promises.
 
 use super::invariant::{By, Invariant};
+use crate::sim::clients::Use;
 use crate::sim::fact::{Fact, Moment, Place};
 
 /// The answer to "the first record at or after a time" is such a record, and no earlier offset that
@@ -20,12 +21,10 @@ impl Invariant for FirstAtOrAfterTime {
 
     fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String> {
         match *fact {
-            Fact::Created {
-                topic,
-                expires: true,
-                ..
-            } => {
-                self.unjudged_topics.insert(topic, ());
+            Fact::Created { topic, used, .. } => {
+                if used == Use::Expiring || used.is_compacted() {
+                    self.unjudged_topics.insert(topic, ());
+                }
             }
             Fact::Deleting { at, .. } => {
                 self.unjudged.insert(at, ());

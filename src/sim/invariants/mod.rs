@@ -1,6 +1,7 @@
 //! The named invariants: each sees every fact and says when it contradicts what
 //! was known before. They share nothing, so that each can be read by itself.
 
+mod compaction;
 mod groups;
 mod invariant;
 mod log;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(producers::OrderPerProducer::default()),
         Box::new(producers::NoDuplicateWithIdempotence::default()),
         Box::new(producers::ProducerIdsAreUnique::default()),
+        Box::new(compaction::LastValueStays::default()),
         Box::new(lookup::FirstAtOrAfterTime::default()),
         Box::new(groups::CommittedOffsetSurvives::default()),
         Box::new(groups::AssignmentsAgree::default()),
@@ -34,9 +36,10 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clients::Use;
     use super::super::fact::{Fact, Moment, Place, Placed, Process};
     use super::super::oracle::Oracle;
-    use super::super::values::Value;
+    use super::super::values::{PLAIN, Value};
     use crate::base::{LogId, TopicId};
 
     const AT: Place = Place {
@@ -60,7 +63,7 @@ mod tests {
             id: TopicId([1; 16]),
             partitions: 1,
             replicas: 1,
-            expires: false,
+            used: Use::Kept,
         });
         for producer in [1, 2] {
             let first = Value {
@@ -84,6 +87,7 @@ mod tests {
             at: AT,
             asked: Moment(u64::MAX),
             from,
+            next: records.last().map_or(from, |last| last.offset + 1),
             records,
             high_watermark,
             log_start: Some(0),
@@ -170,6 +174,7 @@ mod tests {
             at: AT,
             asked: Moment(1),
             from: 0,
+            next: 2,
             records: &records,
             high_watermark: 4,
             log_start: None,
@@ -193,7 +198,7 @@ mod tests {
             id: TopicId([1; 16]),
             partitions: 1,
             replicas: 3,
-            expires: false,
+            used: Use::Kept,
         };
         let all = [placed(0, 1, 0), placed(1, 1, 1)];
         let latest = Fact::Latest {
@@ -215,6 +220,98 @@ mod tests {
             told(&[created, whole, latest]),
             Some("WatermarkNeverGoesBack")
         );
+    }
+
+    /// Records of one key: the first of them that are tombstones, or are not.
+    fn of_one_key(tombstones: [bool; 3]) -> [Value; 3] {
+        let mut numbers = 0..100;
+        tombstones.map(|is_tombstone| {
+            let mut values = numbers.by_ref().map(|number| Value {
+                producer: PLAIN,
+                number,
+            });
+            let fits = |value: &Value| value.key() == 3 && value.is_tombstone() == is_tombstone;
+            values.find(fits).unwrap()
+        })
+    }
+
+    fn read_to_3(asked: u64, records: &[Placed]) -> Fact<'_> {
+        Fact::Read {
+            at: AT,
+            asked: Moment(asked),
+            from: 0,
+            next: 3,
+            records,
+            high_watermark: 3,
+            log_start: Some(0),
+        }
+    }
+
+    #[test]
+    fn what_compaction_may_not_remove_is_seen() {
+        let created = |keeps_tombstones| Fact::Created {
+            node: 0,
+            topic: 0,
+            id: TopicId([1; 16]),
+            partitions: 1,
+            replicas: 1,
+            used: Use::Compacted { keeps_tombstones },
+        };
+        let place = |values: [Value; 3]| {
+            let mut offset = 0;
+            values.map(|value| {
+                offset += 1;
+                Placed {
+                    offset: offset - 1,
+                    value,
+                    timestamp: Some(1000),
+                }
+            })
+        };
+        let (auditing, audited) = (
+            Fact::Auditing { at: AT },
+            Fact::Audited {
+                at: AT,
+                log_start: 0,
+                end: 3,
+            },
+        );
+        // Before it is known that the topic is compacted: else any of them may follow what is missing.
+        let first = Value {
+            producer: PLAIN,
+            number: 0,
+        };
+        let sent = Fact::Sent {
+            at: AT,
+            first,
+            count: 100,
+        };
+        let judged = |keeps, values, reads: &[&[usize]]| {
+            let all = place(values);
+            let reads: Vec<Vec<Placed>> = (reads.iter())
+                .map(|read| read.iter().map(|n| all[*n]).collect())
+                .collect();
+            let mut facts = vec![sent, created(keeps), acked(&all), auditing];
+            // The first one is asked for before anything is known.
+            let asked = [0, u64::MAX].into_iter();
+            facts.extend(
+                asked
+                    .zip(&reads)
+                    .map(|(asked, read)| read_to_3(asked, read)),
+            );
+            facts.push(audited);
+            told(&facts)
+        };
+        let values = of_one_key([false, false, false]);
+        let deleted = of_one_key([false, false, true]);
+        let broken = Some("LastValueStays");
+        assert_eq!(judged(true, values, &[&[0, 1, 2], &[2]]), None);
+        assert_eq!(judged(true, values, &[&[0, 1]]), broken, "the last one");
+        assert_eq!(judged(true, deleted, &[&[0]]), broken, "a tombstone");
+        assert_eq!(judged(false, deleted, &[&[0, 2], &[]]), None);
+        assert_eq!(judged(false, deleted, &[&[2], &[]]), None);
+        assert_eq!(judged(false, deleted, &[&[0]]), None, "at the same time");
+        assert_eq!(judged(false, deleted, &[&[0], &[0]]), broken, "once more");
     }
 
     #[test]
