@@ -21,8 +21,8 @@ use crate::store::{DiskError, FlushSeq};
 
 /// After something went wrong with a partition it is left alone for so long.
 const AFTER_TROUBLE_MS: u64 = 300_000;
-/// Parts of the keys of a pass that are let go at a time.
-const KEYS_LET_GO: usize = 32;
+/// Keys of a pass that are let go at a time.
+const KEYS_LET_GO: usize = 4096;
 /// Longest time between two looks, however long `log.cleaner.backoff.ms` is.
 const BACKOFF_MS_MAX: i64 = 3_600_000;
 
@@ -237,7 +237,7 @@ impl Cleaner {
                 }
             }
             let slot = &mut owner.slots[partition.slot];
-            let needs = it.pass.needs(&partition.log);
+            let needs = it.pass.needs(fx.now.mono, &partition.log);
             match needs {
                 // The setting may have been changed meanwhile.
                 PassNeeds::Nothing if it.pass.is_done() || !partition.log.is_compacted() => {

@@ -4,6 +4,8 @@
 //! What is not known to be committed, and the active segment, are never touched. A segment keeps a batch at least,
 //! if need be one that is emptied, so that it goes on to begin where it began.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::Log;
@@ -109,6 +111,9 @@ impl CleanSegment {
 pub(super) struct CleanNote {
     segment: Segment,
     marks: CleanMarks,
+    /// From the first to behind the last segment that the pass has left as it is so far: what was aborted may be left
+    /// there.
+    skipped: Range<Offset>,
 }
 
 impl CleanNote {
@@ -117,6 +122,8 @@ impl CleanNote {
         out.byte(VERSION);
         write_segment(&mut out, &self.segment);
         self.marks.write(&mut out);
+        out.signed(self.skipped.start.0);
+        out.signed(self.skipped.end.0);
         out.finish()
     }
 
@@ -127,12 +134,22 @@ impl CleanNote {
             return Err(Malformed::VERSION);
         }
         let segment = read_segment(&mut input, 0)?;
-        let marks = match version {
-            VERSION => CleanMarks::read(&mut input)?,
-            _ => CleanMarks::read_without_left(&mut input)?,
+        let (marks, skipped) = match version {
+            VERSION => {
+                let marks = CleanMarks::read(&mut input)?;
+                (marks, input.offset()?..input.offset()?)
+            }
+            _ => {
+                let marks = CleanMarks::read_without_left(&mut input)?;
+                (marks, Offset(0)..Offset(0))
+            }
         };
         input.end()?;
-        Ok(Self { segment, marks })
+        Ok(Self {
+            segment,
+            marks,
+            skipped,
+        })
     }
 }
 
@@ -289,13 +306,13 @@ impl Log {
     }
 
     /// What is left of a group takes its place, in the store too, where it is durable, and the marks go as far as these
-    /// at least. `removed`: tombstones of it before that. `None`, and nothing is changed, if the group is not [what it
-    /// was](Self::has_group).
+    /// at least. `removed`: tombstones of it before that; `skipped`: segments before it that stay as they are. `None`,
+    /// and nothing is changed, if the group is not [what it was](Self::has_group).
     pub(super) fn end_cleaning(
         &mut self,
         group: &CleaningGroup,
         clean: CleanSegment,
-        (marks, removed): (CleanMarks, Offset),
+        (marks, removed, skipped): (CleanMarks, Offset, Range<Offset>),
         store: &mut Store,
     ) -> Option<FlushSeq> {
         if !self.has_group(group) || clean.is_empty() {
@@ -305,6 +322,7 @@ impl Log {
         let note = CleanNote {
             segment: clean.segment,
             marks: self.clean_marks.and(marks, self.log_start),
+            skipped,
         };
         let flush = store.end_cleaning(self.id, group.cleaned, note.encode());
         if let Err(what) = self.replace_segments(&group.cleaned, note) {
@@ -361,8 +379,7 @@ impl Log {
         for after in self.segments.range_mut(to + 1..) {
             after.start += added;
         }
-        let left = note.marks.left_from..note.marks.left_to;
-        self.transactions.cleaned_to(behind.offset, left);
+        self.transactions.cleaned_to(behind.offset, note.skipped);
         self.segments.drain(from..=to);
         self.segments.insert(from, segment);
         self.producers.replaced((first, last), cleaned.by);
@@ -436,10 +453,12 @@ impl Log {
         self.gone_tombstones.since(count)
     }
 
-    /// Compaction has removed no committed tombstone at this offset or behind it. Another replica that ends before it
-    /// may have records that such a tombstone deleted, and nothing would tell it: it has to start over.
+    /// Compaction has removed no tombstone at this offset or behind it, of those that are in this log or were. Another
+    /// replica that ends before it may have records that such a tombstone deleted, and nothing would tell it: it has to
+    /// start over.
     #[must_use]
     pub fn tombstones_removed_before(&self) -> Offset {
-        self.clean_marks.tombstones.min(self.known_committed())
+        // Those were committed, whether it is known here already or not.
+        self.clean_marks.tombstones.min(self.end_offset())
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::TimeLookup;
+use super::compaction::CompactionPass;
 use super::compaction_tests::{batch, epochs_of_batches, fixture, with_segments, written_epochs};
 use super::testing::{Fixture, START_MS};
 use crate::base::{LeaderEpoch, Mono, NodeId, Offset, SegmentId};
@@ -234,6 +235,29 @@ fn tombstones_stay_for_a_replica_that_catches_up() {
     assert_eq!(pass(&mut f), [5]);
     assert_eq!(f.log.tombstones_removed_since(1), Some(Offset(4)));
     assert_eq!(f.log.tombstones_removed_since(2), None);
+}
+
+/// It begins to catch up when a pass is on its way.
+#[test]
+fn tombstones_that_a_pass_comes_to_later_stay_for_a_replica() {
+    for (begins, stay) in [(false, false), (true, true)] {
+        let mut f = with_segments(100, 0);
+        f.put(&[("x", Some("1"))]);
+        f.put(&[("a", None)]);
+        f.roll();
+        assert!(f.compact(1 << 20));
+        f.now.wall_ms += 2000;
+        f.put(&[("y", Some("1"))]);
+        f.roll();
+        let mut pass = CompactionPass::begin(&f.log, f.now, 1 << 20).unwrap();
+        assert!(f.compacts_group(&mut pass));
+        if begins {
+            f.log.hold_tombstones(NodeId(1), Offset(0), Mono::NEVER);
+        }
+        while f.compacts_group(&mut pass) {}
+        f.settle();
+        assert_eq!(f.offsets().contains(&1), stay);
+    }
 }
 
 /// A new active segment that has this number.

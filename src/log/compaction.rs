@@ -20,12 +20,17 @@ use super::clean_marks::CleanMarks;
 use super::spent::KeptTransactions;
 use super::{CompactionConfig, Log, NewestOffsets};
 use crate::base::limits::COMPACTION_OPEN_BYTES_MAX;
-use crate::base::{LeaderEpoch, Now, Offset};
+use crate::base::{LeaderEpoch, Mono, Now, Offset};
 use crate::record::{
     BatchError, BatchInfo, EndMarker, KeyWalk, KeyedRecord, Thinned, Thinning, check_crc, emptied,
     parse, with_horizon,
 };
 use crate::store::{FlushSeq, Store};
+
+/// What a key costs that has to be moved to a larger table, in bytes decompressed.
+const MOVED_COST: usize = 8;
+/// What a batch costs besides its bytes, read and written, in bytes decompressed.
+const BATCH_COST: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub struct CompactionPass {
     /// Batches that were left as they are so far, from the first one to behind the last one: something older of a key
     /// may be left there.
     left: Option<Range<Offset>>,
+    /// Segments that were, likewise: of those what was aborted may be left too.
+    skipped: Option<Range<Offset>>,
     /// From here on tombstones stay for replicas that catch up.
     held_from: Offset,
     /// Where the last tombstone was that went, and one more: of those groups that have ended, and of the one at hand.
@@ -68,6 +75,22 @@ enum Phase {
     /// Before what is behind a group that stays as it is, up to here.
     Skips(Offset),
     Over,
+}
+
+impl Phase {
+    /// What was begun with another batch is given up: the log starts behind that one now.
+    fn goes_on_with(&mut self, info: &BatchInfo) {
+        match self {
+            Self::Keys(walk) => {
+                walk.take_if(|walk| walk.info().base_offset != info.base_offset);
+            }
+            Self::Group(writing) => {
+                let thinning = &mut writing.thinning;
+                thinning.take_if(|it| it.info().base_offset != info.base_offset);
+            }
+            Self::Between | Self::Skips(_) | Self::Over => {}
+        }
+    }
 }
 
 /// A group while what is left of it is written.
@@ -140,6 +163,7 @@ impl CompactionPass {
             cuts: log.cuts(),
             older: log.clean_marks().held_by_older(log.start_offset()),
             left: None,
+            skipped: None,
             held_from: log.tombstones_held_from(now.mono),
             tombstones: Offset(0),
             group_tombstones: Offset(0),
@@ -154,7 +178,7 @@ impl CompactionPass {
     }
 
     /// What has to be done next.
-    pub fn needs(&mut self, log: &Log) -> PassNeeds {
+    pub fn needs(&mut self, now: Mono, log: &Log) -> PassNeeds {
         if log.cuts() != self.cuts || !log.is_compacted() {
             self.phase = Phase::Over;
         }
@@ -170,6 +194,8 @@ impl CompactionPass {
                     let group = log.cleaning_group(self.next, self.to);
                     let begun = group.and_then(|group| Writing::begin(group, log));
                     if let Some(writing) = begun {
+                        // A replica may have begun to catch up since the last one.
+                        self.held_from = self.held_from.min(log.tombstones_held_from(now));
                         let base = writing.group.base;
                         self.phase = Phase::Group(Box::new(writing));
                         return PassNeeds::Begin(base);
@@ -179,7 +205,8 @@ impl CompactionPass {
                         return PassNeeds::Nothing;
                     };
                     let from = self.next;
-                    self.leaves(from, end);
+                    extend(&mut self.left, from..end);
+                    extend(&mut self.skipped, from..end);
                     self.phase = Phase::Skips(end);
                 }
                 Phase::Skips(_) => return PassNeeds::Skip,
@@ -223,14 +250,6 @@ impl CompactionPass {
         }
     }
 
-    /// What is between these offsets stays as it is, and may hold something older of a key.
-    fn leaves(&mut self, from: Offset, to: Offset) {
-        match &mut self.left {
-            Some(left) => left.end = left.end.max(to),
-            None => self.left = Some(from..to),
-        }
-    }
-
     /// Nothing is to be read any more before where this phase ends.
     pub fn nothing_more(&mut self) {
         self.next = self.next.max(self.limit());
@@ -252,11 +271,13 @@ impl CompactionPass {
             self.nothing_more();
             return Ok(LookedAt::Beyond);
         }
+        self.phase.goes_on_with(&info);
         let looked = match &mut self.phase {
-            // What the broker says in it has no keys.
-            Phase::Keys(_) if info.is_control() => LookedAt::All(None),
-            // What was aborted takes nothing's place.
-            Phase::Keys(None) if log.is_aborted(&info) => LookedAt::All(None),
+            // What the broker says in it has no keys; what was aborted takes nothing's place.
+            Phase::Keys(None) if info.is_control() || log.is_aborted(&info, work) => {
+                *work = work.saturating_sub(BATCH_COST);
+                LookedAt::All(None)
+            }
             Phase::Keys(walk) => Self::gather(&mut self.keys, walk, batch, work)?,
             Phase::Group(_) => self.thin(log, &info, batch, work)?,
             Phase::Between | Phase::Skips(_) | Phase::Over => LookedAt::Beyond,
@@ -282,11 +303,13 @@ impl CompactionPass {
             None => begin(batch, work, KeyWalk::new),
         };
         let looked = begun.and_then(|mut walk| {
+            let mut moved = 0;
             let all = walk.go_on(work, &mut |record, _, _| {
                 if let Some(key) = record.key {
-                    keys.note(key, Offset(record.offset));
+                    moved += keys.note(key, Offset(record.offset));
                 }
             })?;
+            *work = work.saturating_sub(moved * MOVED_COST);
             Ok((all, walk))
         });
         match looked {
@@ -318,7 +341,7 @@ impl CompactionPass {
             return writing.put(info, batch.clone());
         }
         let stays = log.is_last_of_producer(info) || log.begins_epoch(info);
-        if writing.thinning.is_none() && log.is_aborted(info) {
+        if writing.thinning.is_none() && log.is_aborted(info, work) {
             begin(batch, work, |_, _| Ok(()))?;
             return writing.leave_out(info, stays);
         }
@@ -367,7 +390,8 @@ impl CompactionPass {
             Ok(Some(Thinned::Part(_))) | Err(_) => {
                 let put = writing.put(info, batch.clone())?;
                 self.transactions.keep(info);
-                self.leaves(Offset(info.base_offset), Offset(info.last_offset() + 1));
+                let left = Offset(info.base_offset)..Offset(info.last_offset() + 1);
+                extend(&mut self.left, left);
                 return Ok(put);
             }
         };
@@ -450,11 +474,20 @@ impl CompactionPass {
         self.tombstones = self.tombstones.max(removed);
         let marks = self.marks(group.end >= self.to);
         let after = segment.bytes();
-        let flush = log.end_cleaning(&group, segment, (marks, removed), store)?;
+        let skipped = self.skipped.clone().unwrap_or(Offset(0)..Offset(0));
+        let flush = log.end_cleaning(&group, segment, (marks, removed, skipped), store)?;
         self.bytes.0 += group.bytes();
         self.bytes.1 += after;
         (self.phase, self.next) = (Phase::Between, group.end);
         Some(flush)
+    }
+}
+
+/// What is left in one place, from the first to behind the last, comes to this too.
+fn extend(left: &mut Option<Range<Offset>>, more: Range<Offset>) {
+    match left {
+        Some(left) => left.end = left.end.max(more.end),
+        None => *left = Some(more),
     }
 }
 
@@ -466,8 +499,6 @@ fn begin<T>(
 ) -> Result<T, BatchError> {
     /// Bytes that go into a checksum in the time of one decompressed.
     const CHECKED_PER_WORK: usize = 16;
-    /// What a batch costs besides, read and written.
-    const BATCH_COST: usize = 256;
     *work = work.saturating_sub(BATCH_COST + batch.len() / CHECKED_PER_WORK);
     if !check_crc(batch) {
         return Err(BatchError::Crc);

@@ -104,7 +104,7 @@ impl Fixture {
         let id = self.log.id();
         let mut pass_has_begun = false;
         loop {
-            match pass.needs(&self.log) {
+            match pass.needs(self.now.mono, &self.log) {
                 PassNeeds::Nothing => return false,
                 PassNeeds::Begin(base) => {
                     let label = self.log.label().clone();
@@ -297,9 +297,12 @@ fn what_was_gathered_before_a_cut_is_not_used() {
     f.put(&[("b", Some("1"))]);
     f.settle();
     let mut pass = CompactionPass::begin(&f.log, f.now, 1 << 20).unwrap();
-    assert_eq!(pass.needs(&f.log), PassNeeds::Batches(Offset(0)));
+    assert_eq!(
+        pass.needs(f.now.mono, &f.log),
+        PassNeeds::Batches(Offset(0))
+    );
     f.truncate(1).unwrap();
-    assert_eq!(pass.needs(&f.log), PassNeeds::Nothing);
+    assert_eq!(pass.needs(f.now.mono, &f.log), PassNeeds::Nothing);
     assert!(!pass.is_done());
 }
 
@@ -319,9 +322,43 @@ fn what_a_leader_has_lost_of_tombstones_is_known_after_a_restart() {
         "nothing is committed"
     );
     f.put(&[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
+    // They were committed, though that is not known here yet.
+    assert_eq!(f.log.tombstones_removed_before(), Offset(2));
     f.settle();
     f.restart();
     assert_eq!(f.log.tombstones_removed_before(), Offset(2));
+}
+
+/// The log start moves behind a batch of which only a part was looked at.
+#[test]
+fn what_was_begun_with_a_batch_is_not_taken_for_the_next_one() {
+    let mut f = fixture();
+    f.put(&[("a", Some("1")), ("b", Some("1"))]);
+    f.put(&[("c", Some("1")), ("d", Some("1"))]);
+    f.put(&[("a", Some("2")), ("b", Some("2"))]);
+    f.roll();
+    let mut pass = CompactionPass::begin(&f.log, f.now, 1 << 20).unwrap();
+    let batches = f.disk.batches();
+    loop {
+        match pass.needs(f.now.mono, &f.log) {
+            PassNeeds::Begin(base) => {
+                let label = f.log.label().clone();
+                f.disk.store.begin_cleaning(f.log.id(), label, base);
+                break;
+            }
+            PassNeeds::Batches(offset) => {
+                let batch = &batches[offset.0 as usize / 2];
+                pass.look(&f.log, batch, &mut usize::MAX.clone()).unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let looked = pass.look(&f.log, &batches[0], &mut 1);
+    assert_eq!(looked, Ok(LookedAt::Part));
+    f.delete_records(2).unwrap();
+    while f.compacts_group(&mut pass) {}
+    f.settle();
+    assert_eq!(f.offsets(), [2, 3, 4, 5]);
 }
 
 #[test]

@@ -36,15 +36,22 @@ impl KeptTransactions {
 }
 
 impl Log {
-    /// Whether a batch that is before the last stable offset is of a transaction that was aborted.
-    pub(super) fn is_aborted(&self, info: &BatchInfo) -> bool {
+    /// Whether a batch that is before the last stable offset is of a transaction that was aborted. What it takes to see
+    /// that comes off `work`, in bytes decompressed.
+    pub(super) fn is_aborted(&self, info: &BatchInfo, work: &mut usize) -> bool {
+        /// Ranges that are passed in the time of one byte.
+        const RANGES_PER_WORK: usize = 4;
         if !info.is_transactional() || info.is_control() {
             return false;
         }
         let (from, to) = (Offset(info.base_offset), Offset(info.last_offset() + 1));
-        let ranges = self.aborted_between(from, to);
-        ranges
-            .iter()
-            .any(|range| range.producer_id == info.producer_id)
+        let mut passed = 0;
+        let mut ranges = self.transactions.aborted_in(from, to);
+        let is_aborted = ranges.any(|range| {
+            passed += 1;
+            range.producer_id == info.producer_id && range.first < to
+        });
+        *work = work.saturating_sub(passed / RANGES_PER_WORK);
+        is_aborted
     }
 }

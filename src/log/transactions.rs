@@ -78,7 +78,7 @@ impl Transactions {
         self.span = self.span.filter(|(_, newest)| *newest > start);
     }
 
-    /// Of what was aborted nothing is left before this, but where batches were left as they are.
+    /// Of what was aborted nothing is left before this, but where segments were left as they are.
     pub(super) fn cleaned_to(&mut self, end: Offset, left: Range<Offset>) {
         let count = self.aborted.partition_point(|range| range.last < end);
         let behind = self.aborted.split_off(count);
@@ -123,19 +123,22 @@ impl Transactions {
         self.span.is_none_or(|(_, newest)| newest <= offset)
     }
 
+    /// The ranges among which all are that have something between two offsets.
+    pub(super) fn aborted_in(
+        &self,
+        from: Offset,
+        to: Offset,
+    ) -> impl Iterator<Item = &AbortedRange> {
+        let begin = self.aborted.partition_point(|range| range.last < from);
+        let mut is_over = false;
+        let ranges = self.aborted.range(begin..);
+        ranges.take_while(move |range| !std::mem::replace(&mut is_over, range.stable >= to))
+    }
+
     /// The ranges that have something between two offsets.
     pub(super) fn aborted_between(&self, from: Offset, to: Offset) -> Vec<AbortedRange> {
-        let begin = self.aborted.partition_point(|range| range.last < from);
-        let mut found = Vec::new();
-        for range in self.aborted.range(begin..) {
-            if range.first < to {
-                found.push(*range);
-            }
-            if range.stable >= to {
-                break;
-            }
-        }
-        found
+        let ranges = self.aborted_in(from, to);
+        ranges.filter(|range| range.first < to).copied().collect()
     }
 
     pub(super) fn write(&self, out: &mut Writer) {

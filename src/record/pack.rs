@@ -55,6 +55,16 @@ impl Packer {
         }
     }
 
+    /// What an encoder costs by itself, in the same: its tables are made ready for inputs of any size.
+    pub(super) const fn setup_cost(codec: Codec) -> usize {
+        match codec {
+            Codec::None => 0,
+            Codec::Snappy | Codec::Lz4 => 1024,
+            Codec::Gzip => 8 * 1024,
+            Codec::Zstd => 16 * 1024,
+        }
+    }
+
     /// Takes some more.
     ///
     /// # Errors

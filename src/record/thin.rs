@@ -246,6 +246,7 @@ impl Thinning {
                     return Ok(Some(Thinned::Whole));
                 }
                 let horizon_ms = says_horizon.then_some(delete_horizon_ms);
+                *work = work.saturating_sub(Packer::setup_cost(info.codec()));
                 let packing = Packing::begin(info.codec(), horizon_ms)?;
                 self.packing.insert(packing)
             }

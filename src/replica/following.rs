@@ -82,7 +82,7 @@ impl LeaderLog {
         let is_possible = Offset(0) <= self.start
             && self.start <= self.committed
             && self.committed <= self.end
-            && (Offset(0)..=self.committed).contains(&self.tombstones)
+            && (Offset(0)..=self.end).contains(&self.tombstones)
             && self.ends.epoch <= asked.epoch
             && (is_none || (Offset(0)..=self.end).contains(&self.ends.end));
         let what = "the leader says of its log what cannot be";

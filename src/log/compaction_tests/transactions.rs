@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::{CONFIG, batch, epochs_of_batches, fixture, written_epochs};
 use crate::base::{LeaderEpoch, Mono, NodeId, Offset, Rng};
 use crate::log::clean_tests::malformed;
-use crate::log::testing::Fixture;
+use crate::log::compaction::{CompactionPass, LookedAt, PassNeeds};
+use crate::log::testing::{Fixture, START_MS};
 use crate::log::{EndOfTransaction, LogConfig};
 use crate::record::{Codec, parse, records};
 
@@ -171,6 +172,48 @@ fn a_marker_stays_as_long_as_what_cannot_be_opened() {
     f.delete_records(3).unwrap();
     passes_later(&mut f);
     assert!(!passes_later(&mut f).contains(&5));
+}
+
+/// What cannot be opened is none of what was aborted: that goes unopened.
+#[test]
+fn what_was_aborted_between_batches_that_cannot_be_opened_is_forgotten() {
+    let mut f = fixture();
+    let mut sequence = 0;
+    for _ in 0..2 {
+        let bad = malformed(batch(&[("a", Some("1"))], Codec::Lz4, START_MS));
+        let info = parse(&bad).unwrap();
+        f.log.append(f.now, bad, &info, &mut f.disk.store).unwrap();
+        writes(&mut f, 1, &mut sequence, &[("b", Some("1"))]);
+        ends(&mut f, 1, false);
+    }
+    f.roll();
+    let aborted = |f: &Fixture| f.log.aborted_between(Offset(0), f.log.end_offset()).len();
+    assert_eq!(aborted(&f), 2);
+    passes_later(&mut f);
+    assert_eq!(aborted(&f), 0);
+    f.restart();
+    assert_eq!(aborted(&f), 0);
+}
+
+/// Neither is opened, and there may be very many.
+#[test]
+fn aborted_batches_and_ends_of_transactions_are_work() {
+    let mut f = fixture();
+    let mut sequence = 0;
+    writes(&mut f, 1, &mut sequence, &[("b", Some("1"))]);
+    ends(&mut f, 1, false);
+    f.roll();
+    let mut pass = CompactionPass::begin(&f.log, f.now, 1 << 20).unwrap();
+    assert_eq!(
+        pass.needs(f.now.mono, &f.log),
+        PassNeeds::Batches(Offset(0))
+    );
+    for batch in f.disk.batches() {
+        let mut work = 10_000;
+        let looked = pass.look(&f.log, &batch, &mut work);
+        assert_eq!(looked, Ok(LookedAt::All(None)));
+        assert!(work < 10_000);
+    }
 }
 
 /// A replica that catches up has what a transaction began with, and waits for its end.
