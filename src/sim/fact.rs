@@ -1,7 +1,6 @@
 //! What the clients of a run learn, as facts: what they send, what they are told,
 //! and what the shards say of themselves.
 
-use super::clients::Use;
 use super::values::Value;
 use super::what::What;
 use crate::base::{LogId, TopicId};
@@ -23,6 +22,30 @@ pub struct Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "topic {} partition {}", self.topic, self.partition)
+    }
+}
+
+/// What happens to the records of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// They stay.
+    Kept,
+    /// Retention removes them.
+    Expiring,
+    /// DeleteRecords removes them.
+    Truncated,
+    /// Compaction removes those that newer ones of the same key follow.
+    Compacted {
+        /// Tombstones stay longer than a run takes.
+        keeps_tombstones: bool,
+    },
+}
+
+impl Use {
+    /// Whether compaction removes records.
+    #[must_use]
+    pub const fn is_compacted(self) -> bool {
+        matches!(self, Self::Compacted { .. })
     }
 }
 

@@ -3,8 +3,9 @@
 
 use crate::base::Rng;
 use crate::config::BrokerConfig;
-use crate::sim::clients::{RECORDS_PER_BATCH_MAX, SetupTopic, Use};
+use crate::sim::clients::{RECORDS_PER_BATCH_MAX, SetupTopic};
 use crate::sim::clock::MS;
+use crate::sim::fact::Use;
 use crate::store::{Sabotage, StoreConfig};
 
 const KIB: u64 = 1024;

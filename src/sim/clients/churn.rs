@@ -10,11 +10,11 @@ use super::client::Ctx;
 use super::fetching::{Limits, fetch, read};
 use super::finding::{ask_identity, described};
 use super::setup::{Plan, create_topic, created_topic, delete_topic, deleted_topic};
-use super::shared::{Phase, Topic, Use, Whom};
+use super::shared::{Phase, Topic, Whom};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
 use crate::record::{BatchBuilder, Codec};
-use crate::sim::fact::{Fact, Moment, Place, Placed};
+use crate::sim::fact::{Fact, Moment, Place, Placed, Use};
 use crate::sim::values::{PLAIN, Value};
 use crate::wire::client;
 use crate::wire::produce::{

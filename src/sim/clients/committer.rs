@@ -7,10 +7,10 @@ use kafka_wire as kw;
 use super::client::Ctx;
 use super::finding::{find_coordinator, found_coordinator, group_name, looks_again};
 use super::frames::{error_of, frame, message, text, uuid};
-use super::shared::{Phase, Use, Whom};
+use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
-use crate::sim::fact::{Address, Fact, Moment, Place};
+use crate::sim::fact::{Address, Fact, Moment, Place, Use};
 use crate::sim::what::What;
 use crate::wire::client;
 

@@ -5,11 +5,11 @@ use bytes::Bytes;
 
 use super::client::Ctx;
 use super::consumer::{list_offsets, listed_offset};
-use super::shared::{Phase, Use, Whom};
+use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place, Use};
 use crate::sim::what::What;
 
 /// API key of ListOffsets.

@@ -8,11 +8,11 @@ use super::client::Ctx;
 use super::committer::{commit, committed, fetch_commit, fetched_commit};
 use super::finding::{find_coordinator, found_coordinator, group_name, looks_again};
 use super::frames::{error_of, frame, message, text};
-use super::shared::{Phase, Use, Whom};
+use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Address, Coordinator, Fact, Moment, Place, Process};
+use crate::sim::fact::{Address, Coordinator, Fact, Moment, Place, Process, Use};
 use crate::sim::what::What;
 use crate::wire::client;
 

@@ -27,6 +27,6 @@ pub use lookup::Lookup;
 pub use member::Member;
 pub use producer::{Producer, RECORDS_PER_BATCH_MAX};
 pub use setup::{Plan as SetupTopic, Setup};
-pub use shared::{Phase, Shared, Topic, Use};
+pub use shared::{Phase, Shared, Topic};
 pub use talk::Talk;
 pub use truncator::Truncator;

@@ -9,10 +9,10 @@ use kafka_wire as kw;
 use super::client::Ctx;
 use super::finding::{Described, ask_identity, ask_metadata, described};
 use super::frames::{error_of, frame, message, text, uuid};
-use super::shared::{Phase, Topic, Use};
+use super::shared::{Phase, Topic};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
-use crate::sim::fact::{Fact, Moment};
+use crate::sim::fact::{Fact, Moment, Use};
 use crate::sim::what::What;
 use crate::wire::client;
 

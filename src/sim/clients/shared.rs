@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::TopicId;
-use crate::sim::fact::{Address, Place};
+use crate::sim::fact::{Address, Place, Use};
 use crate::sim::reigns::{Reigns, Replicated};
 use crate::wire::TopicRef;
 
@@ -16,30 +16,6 @@ pub enum Phase {
     Quiet,
     /// Everything is read once more.
     Audit,
-}
-
-/// What happens to the records of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// They stay.
-    Kept,
-    /// Retention removes them.
-    Expiring,
-    /// DeleteRecords removes them.
-    Truncated,
-    /// Compaction removes those that newer ones of the same key follow.
-    Compacted {
-        /// Tombstones stay longer than a run takes.
-        keeps_tombstones: bool,
-    },
-}
-
-impl Use {
-    /// Whether compaction removes records.
-    #[must_use]
-    pub const fn is_compacted(self) -> bool {
-        matches!(self, Self::Compacted { .. })
-    }
 }
 
 /// A topic that clients can use.

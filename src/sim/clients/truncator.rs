@@ -5,10 +5,10 @@ use kafka_wire as kw;
 
 use super::client::Ctx;
 use super::frames::{error_of, frame, message, text};
-use super::shared::{Phase, Use, Whom};
+use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place, Use};
 use crate::wire::client;
 
 /// API key of DeleteRecords.

@@ -1,8 +1,7 @@
 //! What compaction promises.
 
 use super::invariant::{By, Invariant};
-use crate::sim::clients::Use;
-use crate::sim::fact::{Fact, Moment, Place, Placed};
+use crate::sim::fact::{Fact, Moment, Place, Placed, Use};
 use crate::sim::values::Value;
 
 /// What is missing where it was read was followed by a record of the same key, or is a tombstone whose time was over;

@@ -1,8 +1,7 @@
 //! What a partition promises to those who write and read it.
 
 use super::invariant::{By, Growing, Invariant};
-use crate::sim::clients::Use;
-use crate::sim::fact::{Fact, Moment, Place, Process};
+use crate::sim::fact::{Fact, Moment, Place, Process, Use};
 use crate::sim::values::Value;
 
 /// An acknowledged record is found at its offset by every later read, until it is deleted on purpose.

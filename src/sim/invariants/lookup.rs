@@ -1,8 +1,7 @@
 //! What a lookup by time promises.
 
 use super::invariant::{By, Invariant};
-use crate::sim::clients::Use;
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place, Use};
 
 /// The answer to "the first record at or after a time" is such a record, and no earlier offset that
 /// was known when it was asked is one. Partitions from which records are deleted are not judged.
@@ -21,10 +20,8 @@ impl Invariant for FirstAtOrAfterTime {
 
     fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String> {
         match *fact {
-            Fact::Created { topic, used, .. } => {
-                if used == Use::Expiring || used.is_compacted() {
-                    self.unjudged_topics.insert(topic, ());
-                }
+            Fact::Created { topic, used, .. } if used == Use::Expiring || used.is_compacted() => {
+                self.unjudged_topics.insert(topic, ());
             }
             Fact::Deleting { at, .. } => {
                 self.unjudged.insert(at, ());

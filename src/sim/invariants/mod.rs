@@ -36,8 +36,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clients::Use;
-    use super::super::fact::{Fact, Moment, Place, Placed, Process};
+    use super::super::fact::{Fact, Moment, Place, Placed, Process, Use};
     use super::super::oracle::Oracle;
     use super::super::values::{PLAIN, Value};
     use crate::base::{LogId, TopicId};
