@@ -37,14 +37,18 @@ pub fn put_string(out: &mut BytesMut, value: &str) {
     out.put_slice(&value.as_bytes()[..len]);
 }
 
+/// An unsigned varint.
+pub fn put_varint(out: &mut BytesMut, mut value: u32) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
 /// The same, as a flexible version has it.
 pub fn put_compact_string(out: &mut BytesMut, value: &str) {
-    let mut length = value.len() as u32 + 1;
-    while length >= 0x80 {
-        out.put_u8(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.put_u8(length as u8);
+    put_varint(out, value.len() as u32 + 1);
     out.put_slice(value.as_bytes());
 }
 
@@ -158,12 +162,15 @@ impl<'a> FieldReader<'a> {
     }
 
     pub fn skip_tagged_fields(&mut self) -> Result<(), RecordError> {
-        self.tagged_field(u32::MAX).map(drop)
+        self.tagged_fields([]).map(|[]| ())
     }
 
-    /// Reads the tagged fields of a structure; what one of them has.
-    pub fn tagged_field(&mut self, wanted: u32) -> Result<Option<&'a [u8]>, RecordError> {
-        let mut found = None;
+    /// Reads the tagged fields of a structure; what those have that are wanted.
+    pub fn tagged_fields<const N: usize>(
+        &mut self,
+        wanted: [u32; N],
+    ) -> Result<[Option<&'a [u8]>; N], RecordError> {
+        let mut found = [None; N];
         if !self.compact {
             return Ok(found);
         }
@@ -171,8 +178,8 @@ impl<'a> FieldReader<'a> {
             let tag = self.varint()?;
             let len = self.varint()? as usize;
             let value = self.take(len)?;
-            if tag == wanted {
-                found = Some(value);
+            if let Some(at) = wanted.iter().position(|it| *it == tag) {
+                found[at] = Some(value);
             }
         }
         Ok(found)

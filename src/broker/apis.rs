@@ -85,7 +85,7 @@ pub const INSIDE: Api = Api {
 pub(super) const fn is_of_nodes(key: i16, version: i16) -> bool {
     matches!(
         (key, version),
-        (Api::ADD_PARTITIONS_TO_TXN, 5) | (Api::WRITE_TXN_MARKERS, 1)
+        (Api::ADD_PARTITIONS_TO_TXN, 5) | (Api::WRITE_TXN_MARKERS, 1 | 2)
     )
 }
 
@@ -253,11 +253,11 @@ static APIS: [Served; 45] = [
         TRANSACTIONS, TRANSACTIONS),
     row((25, "AddOffsetsToTxn", 0, 4, 3), Handler::Transactions(txn::add_offsets_to_txn),
         TRANSACTIONS, TRANSACTIONS),
-    row((26, "EndTxn", 0, 4, 3), Handler::Transactions(txn::end_txn), TRANSACTIONS, TRANSACTIONS),
+    row((26, "EndTxn", 0, 5, 3), Handler::Transactions(txn::end_txn), TRANSACTIONS, TRANSACTIONS),
     row((27, "WriteTxnMarkers", 1, 2, 1),
         Handler::Front(|all, front, to, header, body, fx| all.markers.begin(front, to, header, body, fx)),
         RECORDS, TOPICS),
-    row((28, "TxnOffsetCommit", 0, 4, 3), Handler::Groups(groups::txn_offset_commit), OFFSETS, TOPICS),
+    row((28, "TxnOffsetCommit", 0, 6, 3), Handler::Groups(groups::txn_offset_commit), OFFSETS, TOPICS),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS).watching(TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),

@@ -112,6 +112,13 @@ settings! {
             (MIB, i32::MAX as i64);
         /// Longest time that a producer may let its transactions take.
         transaction_max_timeout_ms: i32 = 900_000, "transaction.max.timeout.ms", Ms, (1, i32::MAX as i64);
+        /// How long a partition that a client writes to is to become part of a transaction before the client is told to
+        /// try again, because the transaction before still ends, or others become part of it.
+        add_partitions_to_txn_retry_backoff_max_ms: i32 = 100, "add.partitions.to.txn.retry.backoff.max.ms", Ms,
+            (0, i32::MAX as i64);
+        /// How long is waited before that is tried again.
+        add_partitions_to_txn_retry_backoff_ms: i32 = 20, "add.partitions.to.txn.retry.backoff.ms", Ms,
+            (1, i32::MAX as i64);
         /// A transactional id without a transaction is forgotten after this long.
         transactional_id_expiration_ms: i32 = 604_800_000, "transactional.id.expiration.ms", Ms,
             (1, i32::MAX as i64);

@@ -14,8 +14,24 @@ const QUORUM_LEVEL: FeatureLevel = 3;
 /// From this level on a partition has what is to be remembered of its elections.
 pub(super) const ELECTIONS_LEVEL: FeatureLevel = 4;
 
+/// From this level on Kafka's `transaction.version` is 2: the epoch of a producer grows with each of its transactions
+/// (KIP-890).
+const TRANSACTIONS_LEVEL: FeatureLevel = 5;
+
+/// Kafka's `transaction.version` at a level: 0 or 2. What 1 brings comes with 2.
+#[must_use]
+pub const fn transaction_version(level: FeatureLevel) -> i16 {
+    match level {
+        TRANSACTIONS_LEVEL.. => 2,
+        _ => 0,
+    }
+}
+
+/// The versions of transactions that this release knows, oldest and newest.
+pub const TRANSACTION_VERSIONS: (i16, i16) = (0, transaction_version(FEATURE_LEVEL));
+
 /// The levels that a node may be of a cluster with, oldest and newest.
 pub const FEATURE_LEVELS: (i16, i16) = (QUORUM_LEVEL as i16, FEATURE_LEVEL as i16);
 
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = ELECTIONS_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = TRANSACTIONS_LEVEL;

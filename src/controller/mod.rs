@@ -40,7 +40,9 @@ pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
 pub use elections::{Election, elect_leader, eligible};
-pub use features::{FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel};
+pub use features::{
+    FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel, TRANSACTION_VERSIONS, transaction_version,
+};
 pub use homes::rehomed;
 pub use image::{
     DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,

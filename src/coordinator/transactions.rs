@@ -8,8 +8,8 @@ use crate::base::coordinating::Record;
 use crate::base::fields::RecordError;
 use crate::base::{ErrorCode, Mono, Name, Now, Timers, limits};
 use crate::txn::{
-    InitTxn, MarkersToSend, TxnConfig, TxnCoordinator, TxnEffect, TxnFacts, TxnPartition,
-    TxnProducer, TxnState, TxnUsage,
+    EndTxn, InitTxn, MarkersToSend, NeedsId, TxnConfig, TxnCoordinator, TxnEffect, TxnFacts,
+    TxnPartition, TxnProducer, TxnState, TxnUsage, TxnVersion,
 };
 
 /// A question about a transactional id.
@@ -17,12 +17,12 @@ use crate::txn::{
 pub enum TxnAsk {
     /// InitProducerId.
     Init(InitTxn),
-    /// More partitions for the transaction.
-    Add(Name, TxnProducer, Vec<TxnPartition>),
+    /// More partitions for the transaction, and by which version it goes.
+    Add(Name, TxnProducer, Vec<TxnPartition>, TxnVersion),
     /// Whether they are part of it.
     Verify(Name, TxnProducer, Vec<TxnPartition>),
-    /// Its end, and whether it commits.
-    End(Name, TxnProducer, bool),
+    /// EndTxn.
+    End(EndTxn),
     /// What is known.
     Describe(Name),
     /// Which ids there are, in all partitions of the shard.
@@ -35,9 +35,8 @@ impl TxnAsk {
     pub fn id(&self) -> Option<&Name> {
         match self {
             Self::Init(request) => Some(&request.id),
-            Self::Add(id, ..) | Self::Verify(id, ..) | Self::End(id, ..) | Self::Describe(id) => {
-                Some(id)
-            }
+            Self::End(request) => Some(&request.id),
+            Self::Add(id, ..) | Self::Verify(id, ..) | Self::Describe(id) => Some(id),
             Self::List(_) => None,
         }
     }
@@ -46,8 +45,8 @@ impl TxnAsk {
     #[must_use]
     pub fn refused(&self, error: ErrorCode) -> TxnAnswer {
         match self {
-            Self::Init(_) => TxnAnswer::Inited(Err(error)),
-            Self::Add(..) | Self::End(..) => TxnAnswer::Done(error),
+            Self::Init(_) | Self::End(_) => TxnAnswer::Producer(Err(error)),
+            Self::Add(..) => TxnAnswer::Done(error),
             Self::Verify(_, _, partitions) => TxnAnswer::Verified(vec![error; partitions.len()]),
             Self::Describe(_) => TxnAnswer::Described(Err(error)),
             Self::List(_) => TxnAnswer::Listed(Err(error)),
@@ -91,8 +90,8 @@ pub struct ListedTxn {
 /// The answer to a [`TxnAsk`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TxnAnswer {
-    /// Of an InitProducerId.
-    Inited(Result<TxnProducer, ErrorCode>),
+    /// Of an InitProducerId or an EndTxn: as whom the producer goes on.
+    Producer(Result<TxnProducer, ErrorCode>),
     /// It is done, or why not.
     Done(ErrorCode),
     /// An error for each partition.
@@ -108,8 +107,8 @@ pub enum TxnAnswer {
 pub enum TxnHostEffect {
     /// Answer the question of this token.
     Answer(u64, TxnAnswer),
-    /// Ask this partition once more with a producer id that nobody has.
-    NeedsProducerId(u64, i32, InitTxn),
+    /// Call [`TxnHost::got_id`] for this partition with a producer id that nobody has, or why there is none.
+    NeedsProducerId(i32, NeedsId),
     /// Append these records to this partition as one batch; then call [`TxnHost::appended`] with the number.
     Append {
         /// The partition.
@@ -216,13 +215,7 @@ impl TxnHost {
         if let TxnAsk::List(filter) = &ask {
             return out.push(TxnHostEffect::Answer(token, self.list(filter, now.wall_ms)));
         }
-        let state = self.state(partition);
-        let serves = match state {
-            _ if self.stopped => Err(ErrorCode::CoordinatorNotAvailable),
-            Some(state) => state.serves(),
-            None => Err(ErrorCode::NotCoordinator),
-        };
-        if let Err(error) = serves {
+        if let Err(error) = self.serves(partition) {
             return out.push(TxnHostEffect::Answer(token, ask.refused(error)));
         }
         self.answering(partition, out, |instance, effects| {
@@ -232,12 +225,13 @@ impl TxnHost {
                     coordinator.init(now, token, request, effects);
                     None
                 }
-                TxnAsk::Add(id, producer, partitions) => {
-                    coordinator.add_partitions(now, token, (&id, producer), partitions, effects);
+                TxnAsk::Add(id, producer, partitions, version) => {
+                    let (of, more) = ((&id, producer), (partitions, version));
+                    coordinator.add_partitions(now, token, of, more, effects);
                     None
                 }
-                TxnAsk::End(id, producer, commits) => {
-                    coordinator.end(now, token, (&id, producer), commits, effects);
+                TxnAsk::End(request) => {
+                    coordinator.end(now, token, request, effects);
                     None
                 }
                 TxnAsk::Verify(id, producer, partitions) => {
@@ -253,6 +247,43 @@ impl TxnHost {
             };
             answer.map(|answer| TxnHostEffect::Answer(token, answer))
         });
+    }
+
+    fn serves(&self, partition: i32) -> Result<(), ErrorCode> {
+        match self.state(partition) {
+            _ if self.stopped => Err(ErrorCode::CoordinatorNotAvailable),
+            Some(state) => state.serves(),
+            None => Err(ErrorCode::NotCoordinator),
+        }
+    }
+
+    /// What [`TxnHostEffect::NeedsProducerId`] asked for, or why there is none.
+    pub fn got_id(
+        &mut self,
+        now: Now,
+        (partition, needs): (i32, NeedsId),
+        fresh: Result<i64, ErrorCode>,
+        out: &mut Vec<TxnHostEffect>,
+    ) {
+        let fresh = self.serves(partition).and(fresh);
+        if self.instances.contains_key(&partition) {
+            return self.with(partition, out, |instance, effects| {
+                instance.coordinator.got_id(now, needs, fresh, effects);
+            });
+        }
+        if let (NeedsId::Init(token, _) | NeedsId::End(token, _), Err(error)) = (needs, fresh) {
+            out.push(TxnHostEffect::Answer(
+                token,
+                TxnAnswer::Producer(Err(error)),
+            ));
+        }
+    }
+
+    /// The cluster's `transaction.version` is this from now on.
+    pub fn set_version(&mut self, version: TxnVersion) {
+        self.config.version = version;
+        let instances = self.instances.values_mut();
+        instances.for_each(|instance| instance.coordinator.set_version(version));
     }
 
     fn list(&self, filter: &TxnFilter, now_ms: i64) -> TxnAnswer {
@@ -396,12 +427,10 @@ impl TxnHost {
                 append,
                 records,
             },
-            TxnEffect::Inited(token, result) => {
-                TxnHostEffect::Answer(token, TxnAnswer::Inited(result))
+            TxnEffect::Producer(token, result) => {
+                TxnHostEffect::Answer(token, TxnAnswer::Producer(result))
             }
-            TxnEffect::NeedsProducerId(token, request) => {
-                TxnHostEffect::NeedsProducerId(token, partition, request)
-            }
+            TxnEffect::NeedsProducerId(needs) => TxnHostEffect::NeedsProducerId(partition, needs),
             TxnEffect::Done(token, error) => TxnHostEffect::Answer(token, TxnAnswer::Done(error)),
             TxnEffect::Markers(markers) => TxnHostEffect::Markers(partition, markers),
         }));
@@ -454,6 +483,7 @@ mod tests {
             max_timeout_ms: 900_000,
             id_expiration_ms: 1_000_000,
             retry_ms: 100,
+            version: TxnVersion::V0,
         })
     }
 
@@ -487,7 +517,7 @@ mod tests {
     #[test]
     fn each_state_has_its_answer() {
         let mut host = host();
-        let refused = |error| Some(TxnAnswer::Inited(Err(error)));
+        let refused = |error| Some(TxnAnswer::Producer(Err(error)));
         assert_eq!(
             answer(&mut host, init()),
             refused(ErrorCode::NotCoordinator)
@@ -521,7 +551,7 @@ mod tests {
         host.appended(NOW, (0, append), Ok(()), &mut out);
         let begun = TxnProducer { id: 7, epoch: 0 };
         assert!(
-            matches!(&out[..], [TxnHostEffect::Answer(3, TxnAnswer::Inited(Ok(it)))] if *it == begun)
+            matches!(&out[..], [TxnHostEffect::Answer(3, TxnAnswer::Producer(Ok(it)))] if *it == begun)
         );
         assert_eq!(host.state(0), None);
         host.invariants();
@@ -533,9 +563,9 @@ mod tests {
         let mut host = host();
         host.open(0);
         let empty = TxnFacts::new(1, 60_000, 0).empty(0, -1, 60_000, 0);
-        let ongoing = empty.with([("a".into(), 0)], 90_000);
+        let ongoing = empty.with([("a".into(), 0)], TxnVersion::V0, 90_000);
         for (id, facts) in [("e", &empty), ("o", &ongoing)] {
-            let (key, value) = txn_record(id, Some(facts));
+            let (key, value) = txn_record(id, Some(facts), TxnVersion::V2);
             host.replay(0, &key, value.as_deref()).unwrap();
         }
         host.loaded(0);

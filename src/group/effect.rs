@@ -17,6 +17,8 @@ pub struct TransactionalProducer {
     pub epoch: i16,
     /// Transactional id.
     pub transactional_id: Name,
+    /// The partition becomes part of the transaction by the commit (transaction.version 2).
+    pub adds: bool,
     /// It knows TRANSACTION_ABORTABLE (KIP-890, part 1).
     pub knows_abortable: bool,
 }

@@ -190,7 +190,7 @@ pub fn parse_offset_value(value: &[u8]) -> Result<Committed, RecordError> {
     };
     let id = match version {
         1 => Some(value.rest),
-        _ => value.tagged_field(TOPIC_ID_TAG)?,
+        _ => value.tagged_fields([TOPIC_ID_TAG])?[0],
     };
     if let Some(Ok(id)) = id.map(<[u8; TOPIC_ID_BYTES]>::try_from) {
         committed.topic_id = TopicId(id);

@@ -594,6 +594,7 @@ impl World {
             id,
             epoch: 0,
             transactional_id: Name::from("x"),
+            adds: false,
             knows_abortable: true,
         };
         self.commit_by(client, Some(producer), partitions, offset)

@@ -298,6 +298,7 @@ mod tests {
             id: 2,
             epoch: 0,
             transactional_id: Name::from("x"),
+            adds: false,
             knows_abortable: true,
         });
         let (token, mut effects) = (w.token(), Vec::new());

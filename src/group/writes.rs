@@ -440,7 +440,8 @@ impl Coordinator {
 /// What the producer of a transaction is told when an append in it fails with `error`, perhaps because its coordinator
 /// has said so. NETWORK_EXCEPTION older clients do not know here; as in Kafka they are told something by which they try
 /// again without looking for another coordinator.
-fn transaction_error(error: ErrorCode, producer: &TransactionalProducer) -> ErrorCode {
+#[must_use]
+pub fn transaction_error(error: ErrorCode, producer: &TransactionalProducer) -> ErrorCode {
     match error {
         ErrorCode::NetworkException => ErrorCode::CoordinatorLoadInProgress,
         ErrorCode::ProducerFenced => ErrorCode::InvalidProducerEpoch,

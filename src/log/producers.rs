@@ -481,7 +481,8 @@ impl Producers {
     }
 
     /// Decides about the end of a producer's transaction, by the version of transactions by which it ends: from 2 on
-    /// its epoch is newer than that of its records, so one of the same epoch ends nothing that is open.
+    /// its epoch is newer than that of its records, so one of the same epoch ends nothing that is open; but for the
+    /// largest one, from which it could not grow.
     ///
     /// # Errors
     /// INVALID_PRODUCER_EPOCH, and TRANSACTION_COORDINATOR_FENCED for a coordinator older than the last one.
@@ -494,7 +495,8 @@ impl Producers {
         let Some(producer) = self.known.get(&id) else {
             return Ok(());
         };
-        let is_late = version >= 2 && epoch == producer.epoch && producer.transaction.is_some();
+        let has_grown = epoch > producer.epoch || epoch == i16::MAX;
+        let is_late = version >= 2 && !has_grown && producer.transaction.is_some();
         if epoch < producer.epoch || is_late {
             return Err(stale_epoch(id, epoch, producer.epoch));
         }
@@ -508,6 +510,11 @@ impl Producers {
             return Err(Refused::because(code, message));
         }
         Ok(())
+    }
+
+    /// Whether no batch with a sequence is known of a producer.
+    pub(super) fn is_silent(&self, id: i64) -> bool {
+        self.known.get(&id).is_none_or(|known| known.count == 0)
     }
 
     /// Whether a batch is of a producer that is not known, and that follows a rule.

@@ -360,7 +360,8 @@ impl Fixture {
     pub(super) fn verified(&mut self, id: i64, epoch: i16) {
         let mut draft = Draft::plain(&[START_MS], 1);
         (draft.producer, draft.transactional) = (Some((id, epoch, 0)), true);
-        let (token, _) = self.log.begin_verification(&draft.build().1).unwrap();
+        let (_, info) = draft.build();
+        let (token, _) = self.log.begin_verification(&info, false).unwrap();
         assert_eq!(self.log.end_verification(id, token, true), Ok(()));
     }
 

@@ -11,6 +11,8 @@ pub(super) struct Verification {
     pub(super) token: u64,
     pub(super) epoch: i16,
     pub(super) is_verified: bool,
+    /// The partition becomes part of the transaction by that (transaction.version 2): it begins with sequence 0.
+    pub(super) adds: bool,
 }
 
 /// Why a batch of a transaction may be appended, as of when it came.
@@ -53,6 +55,12 @@ impl Verifications {
             true => ErrorCode::NotLeaderOrFollower,
             false => ErrorCode::InvalidTxnState,
         }
+    }
+
+    /// Whether the partition has become part of a producer's transaction by what was said.
+    pub(super) fn adds(&self, producer_id: i64) -> bool {
+        let known = self.by_producer.get(&producer_id);
+        known.is_some_and(|known| known.adds)
     }
 
     /// Whether the transaction of a producer may begin here.

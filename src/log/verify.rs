@@ -21,11 +21,15 @@ impl Log {
     }
 
     /// Begins a question about the producer of such a batch, or goes on with one that is under way: its number, and
-    /// whether it is new and is to be asked.
+    /// whether it is new and is to be asked. With `adds` the partition becomes part of the transaction by it.
     ///
     /// # Errors
     /// INVALID_PRODUCER_EPOCH if a newer one is known or asked about; KAFKA_STORAGE_ERROR if too many are.
-    pub fn begin_verification(&mut self, info: &BatchInfo) -> Result<(u64, bool), Refused> {
+    pub fn begin_verification(
+        &mut self,
+        info: &BatchInfo,
+        adds: bool,
+    ) -> Result<(u64, bool), Refused> {
         let (id, epoch) = (info.producer_id, info.producer_epoch);
         self.producers.check_epoch(id, epoch)?;
         let all = &mut self.verifications;
@@ -47,6 +51,7 @@ impl Log {
             token: all.tokens,
             epoch,
             is_verified: false,
+            adds,
         };
         all.by_producer.insert(id, asked);
         Ok((all.tokens, true))
@@ -116,7 +121,8 @@ impl Log {
     ///
     /// # Errors
     /// INVALID_TXN_STATE if it would begin one and is not [verified](Self::needs_verification), or is of none while its
-    /// producer has one open; KAFKA_STORAGE_ERROR if one more cannot begin here.
+    /// producer has one open; OUT_OF_ORDER_SEQUENCE_NUMBER if it is of version 2 and something is missing before it;
+    /// KAFKA_STORAGE_ERROR if one more cannot begin here.
     pub(super) fn check_transaction(&self, info: &BatchInfo) -> Result<(), Refused> {
         let (id, epoch) = (info.producer_id, info.producer_epoch);
         if !info.is_transactional() {
@@ -137,6 +143,13 @@ impl Log {
         if !self.verifications.is_verified(id, epoch) {
             let message = "The partition is not part of the producer's transaction.";
             return Err(Refused::because(ErrorCode::InvalidTxnState, message));
+        }
+        if self.verifications.adds(id) && self.producers.is_silent(id) && info.base_sequence > 0 {
+            let message = "A transaction of version 2 begins with sequence 0 where nothing is known of its producer.";
+            return Err(Refused::because(
+                ErrorCode::OutOfOrderSequenceNumber,
+                message,
+            ));
         }
         match self.producers.get(id).and_then(|it| it.transaction) {
             // It goes on in a newer epoch.
@@ -187,9 +200,9 @@ mod tests {
         let (first, (_, info)) = (draft(0, 0), draft(0, 0).build());
         assert_eq!(append(&mut f, &first), Err(ErrorCode::InvalidTxnState));
         assert!(f.log.needs_verification(&info));
-        let (token, is_new) = f.log.begin_verification(&info).unwrap();
+        let (token, is_new) = f.log.begin_verification(&info, false).unwrap();
         assert_eq!(
-            (is_new, f.log.begin_verification(&info)),
+            (is_new, f.log.begin_verification(&info, false)),
             (true, Ok((token, false)))
         );
         assert_eq!(append(&mut f, &first), Err(ErrorCode::InvalidTxnState));
@@ -225,20 +238,20 @@ mod tests {
     fn what_was_asked_before_the_end_says_nothing_behind_it() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         let (_, info) = draft(0, 0).build();
-        let (token, _) = f.log.begin_verification(&info).unwrap();
+        let (token, _) = f.log.begin_verification(&info, false).unwrap();
         assert_eq!(end(&mut f, 0, false), Ok(0));
         assert!(f.log.end_verification(7, token, true).is_err());
         assert_eq!(
             append(&mut f, &draft(0, 0)),
             Err(ErrorCode::InvalidTxnState)
         );
-        let (again, is_new) = f.log.begin_verification(&info).unwrap();
+        let (again, is_new) = f.log.begin_verification(&info, false).unwrap();
         assert!(is_new && again > token);
         // A newer epoch takes its place.
         let (_, newer) = draft(1, 0).build();
-        let (token, _) = f.log.begin_verification(&newer).unwrap();
+        let (token, _) = f.log.begin_verification(&newer, false).unwrap();
         assert!(f.log.end_verification(7, again, true).is_err());
-        assert!(f.log.begin_verification(&info).is_err());
+        assert!(f.log.begin_verification(&info, false).is_err());
         assert_eq!(f.log.end_verification(7, token, false), Ok(()));
         assert_eq!(
             append(&mut f, &draft(1, 0)),
@@ -250,7 +263,7 @@ mod tests {
     fn what_waited_while_its_transaction_ended_is_of_none() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         let (_, first) = draft(0, 0).build();
-        let (token, _) = f.log.begin_verification(&first).unwrap();
+        let (token, _) = f.log.begin_verification(&first, false).unwrap();
         let verified = Some(TransactionAdmission::Verified(token));
         assert_eq!(f.log.end_verification(7, token, true), Ok(()));
         assert_eq!(f.log.still_admits(&first, verified), Ok(()));
@@ -274,10 +287,55 @@ mod tests {
         assert_eq!(append(&mut f, &draft(0, 1)), Ok(2), "as the next one's");
         assert_eq!(f.log.still_admits(&second, open), over);
         // Of what was asked by an earlier leader nobody knows.
-        let (token, _) = f.log.begin_verification(&draft(1, 0).build().1).unwrap();
+        let (token, _) = f
+            .log
+            .begin_verification(&draft(1, 0).build().1, false)
+            .unwrap();
         f.log.leads_from(f.now.mono);
         let unsure = Err(ErrorCode::NotLeaderOrFollower);
         assert_eq!(f.log.end_verification(7, token, true), unsure);
+    }
+
+    #[test]
+    fn in_version_2_what_begins_where_nothing_is_known_begins_with_the_first_sequence() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        let (_, info) = draft(0, 3).build();
+        for (adds, want) in [
+            (true, Err(ErrorCode::OutOfOrderSequenceNumber)),
+            (false, Ok(0)),
+        ] {
+            let (token, _) = f.log.begin_verification(&info, adds).unwrap();
+            assert_eq!(f.log.end_verification(7, token, true), Ok(()));
+            assert_eq!(append(&mut f, &draft(0, 3)), want);
+        }
+        assert_eq!(end(&mut f, 1, true), Ok(1));
+        let (_, next) = draft(1, 0).build();
+        let (token, _) = f.log.begin_verification(&next, true).unwrap();
+        assert_eq!(f.log.end_verification(7, token, true), Ok(()));
+        let out_of_order = Err(ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(append(&mut f, &draft(1, 4)), out_of_order);
+        assert_eq!(
+            append(&mut f, &draft(0, 4)),
+            Err(ErrorCode::InvalidProducerEpoch)
+        );
+        assert_eq!(append(&mut f, &draft(1, 0)), Ok(2));
+    }
+
+    #[test]
+    fn the_largest_epoch_ends_what_is_open_in_it() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.verified(7, i16::MAX);
+        assert_eq!(append(&mut f, &draft(i16::MAX, 0)), Ok(0));
+        let end = EndOfTransaction {
+            producer_id: 7,
+            producer_epoch: i16::MAX,
+            coordinator_epoch: 0,
+            commits: false,
+            version: 2,
+        };
+        assert!(f.log.append_end(f.now, &end, &mut f.disk.store).is_ok());
+        f.settle();
+        assert_eq!(f.log.last_stable(), Offset(2));
     }
 
     #[test]

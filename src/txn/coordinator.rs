@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::effect::{InitTxn, TxnEffect, TxnProducer};
+use super::effect::{InitTxn, NeedsId, TxnEffect, TxnProducer};
 use super::entry::{Marking, TxnEntry, TxnThen, TxnWrite};
 use super::records::{parse_txn_key, parse_txn_value};
-use super::state::{LAST_EPOCH, NO_EPOCH, TxnFacts, TxnPartition, TxnState};
+use super::state::{
+    Ending, LAST_EPOCH, NO_EPOCH, NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnVersion,
+};
 use crate::base::fields::RecordError;
 use crate::base::limits::TXN_PARTITIONS_MAX;
 use crate::base::{ErrorCode, Mono, Name, Now, Timers, name};
@@ -20,6 +22,8 @@ pub struct TxnConfig {
     pub id_expiration_ms: i64,
     /// How long after markers were refused, or a record of the coordinator's own, it is tried again, ms.
     pub retry_ms: u64,
+    /// `transaction.version` of the cluster: in which version records are written, and what ends by itself.
+    pub version: TxnVersion,
 }
 
 /// What ids take, or may take.
@@ -81,6 +85,11 @@ impl TxnCoordinator {
         self.room = room;
     }
 
+    /// The cluster's `transaction.version` is this from now on.
+    pub fn set_version(&mut self, version: TxnVersion) {
+        self.config.version = version;
+    }
+
     /// Applies one record of the partition while it is loaded, in log order.
     ///
     /// # Errors
@@ -130,7 +139,7 @@ impl TxnCoordinator {
     }
 
     /// InitProducerId: fences producers before this one, and gives it an epoch of its own. It is answered by
-    /// [`TxnEffect::Inited`], or asked again after [`TxnEffect::NeedsProducerId`].
+    /// [`TxnEffect::Producer`], perhaps after [`TxnEffect::NeedsProducerId`].
     pub fn init(&mut self, now: Now, token: u64, request: InitTxn, out: &mut Vec<TxnEffect>) {
         match self.initialized(now, &request) {
             Ok(Initialized::Fences(facts)) => {
@@ -138,12 +147,17 @@ impl TxnCoordinator {
                 self.write(&request.id, Some(facts), then, out);
             }
             Ok(Initialized::Begins(facts)) => {
-                self.write(&request.id, Some(facts), TxnThen::Init(Some(token)), out);
+                self.write(
+                    &request.id,
+                    Some(facts),
+                    TxnThen::Producer(Some(token)),
+                    out,
+                );
             }
             Ok(Initialized::NeedsProducerId) => {
-                out.push(TxnEffect::NeedsProducerId(token, request));
+                out.push(TxnEffect::NeedsProducerId(NeedsId::Init(token, request)));
             }
-            Err(error) => out.push(TxnEffect::Inited(token, Err(error))),
+            Err(error) => out.push(TxnEffect::Producer(token, Err(error))),
         }
     }
 
@@ -167,17 +181,22 @@ impl TxnCoordinator {
             return Ok(Initialized::Begins(begins));
         };
         let (facts, expected) = (&entry.facts, request.expected);
+        if entry.is_busy() {
+            return Err(ErrorCode::ConcurrentTransactions);
+        }
         if expected.is_some_and(|it| !is_known(facts, it)) {
             return Err(ErrorCode::ProducerFenced);
-        }
-        if entry.pending.is_some() {
-            return Err(ErrorCode::ConcurrentTransactions);
         }
         match facts.state {
             TxnState::PrepareCommit | TxnState::PrepareAbort => {
                 Err(ErrorCode::ConcurrentTransactions)
             }
-            TxnState::Ongoing => Ok(Initialized::Fences(facts.fenced(now_ms))),
+            TxnState::Ongoing => {
+                let by = self.ending(facts, self.config.version, request.fresh);
+                Ok(by.map_or(Initialized::NeedsProducerId, |by| {
+                    Initialized::Fences(facts.fenced(by, now_ms))
+                }))
+            }
             TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort => {
                 let is_newest = expected.is_none_or(|it| it.epoch == facts.epoch);
                 if facts.is_exhausted() && is_newest {
@@ -186,7 +205,6 @@ impl TxnCoordinator {
                         Some(fresh) => {
                             let last_epoch = expected.map_or(-1, |it| it.epoch);
                             let mut new = facts.empty(0, last_epoch, timeout_ms, now_ms);
-                            new.previous_producer_id = facts.producer_id;
                             new.producer_id = fresh;
                             Initialized::Begins(new)
                         }
@@ -207,28 +225,55 @@ impl TxnCoordinator {
         }
     }
 
-    /// What is known of the id of a producer, if it is the newest one and nothing is pending.
-    fn of_producer(&self, id: &Name, producer: TxnProducer) -> Result<&TxnFacts, ErrorCode> {
-        let entry = self.entry_of(id, producer)?;
-        match entry.pending {
-            Some(_) => Err(ErrorCode::ConcurrentTransactions),
-            None => Ok(&entry.facts),
+    /// By what a transaction ends; `None` if a producer id that nobody has is needed for that, and there is none.
+    pub(super) fn ending(
+        &self,
+        facts: &TxnFacts,
+        version: TxnVersion,
+        fresh: Option<i64>,
+    ) -> Option<Ending> {
+        let needs_id = version.bumps_epoch() && facts.is_exhausted();
+        let next_producer_id = match (needs_id, fresh) {
+            (false, _) => NO_PRODUCER_ID,
+            (true, Some(fresh)) => fresh,
+            (true, None) => return None,
+        };
+        Some(Ending {
+            version,
+            next_producer_id,
+        })
+    }
+
+    /// What [`TxnEffect::NeedsProducerId`] asked for, or why there is none.
+    pub fn got_id(
+        &mut self,
+        now: Now,
+        needs: NeedsId,
+        fresh: Result<i64, ErrorCode>,
+        out: &mut Vec<TxnEffect>,
+    ) {
+        match (needs, fresh) {
+            (NeedsId::Init(token, mut request), Ok(fresh)) => {
+                request.fresh = Some(fresh);
+                self.init(now, token, request, out);
+            }
+            (NeedsId::End(token, mut request), Ok(fresh)) => {
+                request.fresh = Some(fresh);
+                self.end(now, token, request, out);
+            }
+            (NeedsId::Init(token, _) | NeedsId::End(token, _), Err(error)) => {
+                out.push(TxnEffect::Producer(token, Err(error)));
+            }
+            (NeedsId::Abort(id), fresh) => self.abort_with(now, &id, fresh.ok(), out),
         }
     }
 
-    fn entry_of(&self, id: &Name, producer: TxnProducer) -> Result<&TxnEntry, ErrorCode> {
+    /// A transactional id of which something is known.
+    pub(super) fn entry_of(&self, id: &Name) -> Result<&TxnEntry, ErrorCode> {
         if id.is_empty() {
             return Err(ErrorCode::InvalidRequest);
         }
-        let entry = self.ids.get(id);
-        let entry = entry.ok_or(ErrorCode::InvalidProducerIdMapping)?;
-        if entry.facts.producer_id != producer.id {
-            return Err(ErrorCode::InvalidProducerIdMapping);
-        }
-        if entry.facts.epoch != producer.epoch {
-            return Err(ErrorCode::ProducerFenced);
-        }
-        Ok(entry)
+        self.ids.get(id).ok_or(ErrorCode::InvalidProducerIdMapping)
     }
 
     /// AddPartitionsToTxn and AddOffsetsToTxn: answered by [`TxnEffect::Done`].
@@ -237,10 +282,10 @@ impl TxnCoordinator {
         now: Now,
         token: u64,
         (id, producer): (&Name, TxnProducer),
-        partitions: Vec<TxnPartition>,
+        (partitions, version): (Vec<TxnPartition>, TxnVersion),
         out: &mut Vec<TxnEffect>,
     ) {
-        match self.with_partitions(now, id, producer, partitions) {
+        match self.with_partitions(now, (id, producer), partitions, version) {
             Ok(Some(facts)) => self.write(id, Some(facts), TxnThen::Done(Some(token)), out),
             Ok(None) => out.push(TxnEffect::Done(token, ErrorCode::None)),
             Err(error) => out.push(TxnEffect::Done(token, error)),
@@ -251,19 +296,21 @@ impl TxnCoordinator {
     fn with_partitions(
         &self,
         now: Now,
-        id: &Name,
-        producer: TxnProducer,
+        (id, producer): (&Name, TxnProducer),
         partitions: Vec<TxnPartition>,
+        version: TxnVersion,
     ) -> Result<Option<TxnFacts>, ErrorCode> {
-        let facts = self.of_producer(id, producer)?;
-        if facts.state.decided().is_some() {
+        let entry = self.entry_of(id)?;
+        if entry.is_busy() {
             return Err(ErrorCode::ConcurrentTransactions);
         }
+        let facts = &entry.facts;
+        check_producer(facts, producer)?;
         let has_all = || partitions.iter().all(|it| facts.partitions.contains(it));
         if facts.state == TxnState::Ongoing && has_all() {
             return Ok(None);
         }
-        let with = facts.with(partitions, now.wall_ms);
+        let with = facts.with(partitions, version, now.wall_ms);
         if with.partitions.len() > TXN_PARTITIONS_MAX {
             // As where its record would be too large for Kafka's topic.
             return Err(ErrorCode::UnknownServerError);
@@ -281,7 +328,8 @@ impl TxnCoordinator {
         partitions: &[TxnPartition],
     ) -> Vec<ErrorCode> {
         // What is pending does not count: as long as the transaction is not decided no marker is written.
-        let facts = self.entry_of(id, producer).map(|entry| &entry.facts);
+        let facts = self.entry_of(id).map(|entry| &entry.facts);
+        let facts = facts.and_then(|facts| check_producer(facts, producer).map(|()| facts));
         let facts = match facts {
             Ok(facts) if facts.state.decided().is_some() => Err(ErrorCode::ConcurrentTransactions),
             other => other,
@@ -292,31 +340,6 @@ impl TxnCoordinator {
             Err(error) => error,
         };
         partitions.iter().map(of_each).collect()
-    }
-
-    /// EndTxn: answered by [`TxnEffect::Done`] when it is decided; the markers come behind that.
-    pub fn end(
-        &mut self,
-        now: Now,
-        token: u64,
-        (id, producer): (&Name, TxnProducer),
-        commits: bool,
-        out: &mut Vec<TxnEffect>,
-    ) {
-        let prepared = self.of_producer(id, producer).and_then(|facts| {
-            if facts.state == TxnState::Ongoing {
-                return Ok(facts.prepared(commits, now.wall_ms));
-            }
-            Err(match facts.state {
-                state if state == TxnState::complete(commits) => ErrorCode::None,
-                state if state.decided() == Some(commits) => ErrorCode::ConcurrentTransactions,
-                _ => ErrorCode::InvalidTxnState,
-            })
-        });
-        match prepared {
-            Ok(facts) => self.write(id, Some(facts), TxnThen::Done(Some(token)), out),
-            Err(error) => out.push(TxnEffect::Done(token, error)),
-        }
     }
 
     /// What is known of an id, if there is something that is committed.
@@ -387,6 +410,17 @@ enum Initialized {
     /// The transaction of the producer before is aborted first.
     Fences(TxnFacts),
     NeedsProducerId,
+}
+
+/// Whether a producer is the newest one of its transactional id.
+pub(super) fn check_producer(facts: &TxnFacts, producer: TxnProducer) -> Result<(), ErrorCode> {
+    if facts.producer_id != producer.id {
+        return Err(ErrorCode::InvalidProducerIdMapping);
+    }
+    match facts.epoch == producer.epoch {
+        true => Ok(()),
+        false => Err(ErrorCode::ProducerFenced),
+    }
 }
 
 /// Whether a producer may be the one that has the id, or had it.

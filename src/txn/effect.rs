@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::state::TxnPartition;
+use super::state::{TxnPartition, TxnVersion};
 use crate::base::coordinating::Record;
 use crate::base::{ErrorCode, Name};
 
@@ -28,6 +28,32 @@ pub struct InitTxn {
     pub fresh: Option<i64>,
 }
 
+/// An EndTxn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndTxn {
+    /// Transactional id.
+    pub id: Name,
+    /// Whose transaction.
+    pub producer: TxnProducer,
+    /// Committed, or else aborted.
+    pub commits: bool,
+    /// By which version of transactions the client goes.
+    pub version: TxnVersion,
+    /// A producer id that nobody has, as of an [`InitTxn`].
+    pub fresh: Option<i64>,
+}
+
+/// For what a producer id is needed that nobody has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NeedsId {
+    /// A request, with its token.
+    Init(u64, InitTxn),
+    /// The same.
+    End(u64, EndTxn),
+    /// The transaction of this id takes too long.
+    Abort(Name),
+}
+
 /// What the coordinator wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TxnEffect {
@@ -38,10 +64,10 @@ pub enum TxnEffect {
         /// At least one.
         records: Arc<[Record]>,
     },
-    /// The answer to an InitProducerId.
-    Inited(u64, Result<TxnProducer, ErrorCode>),
-    /// Ask once more with a producer id that nobody has.
-    NeedsProducerId(u64, InitTxn),
+    /// The answer to an InitProducerId or an EndTxn: as whom the producer goes on.
+    Producer(u64, Result<TxnProducer, ErrorCode>),
+    /// Call [`super::TxnCoordinator::got_id`] with a producer id that nobody has, or why there is none.
+    NeedsProducerId(NeedsId),
     /// The answer to any other request that writes.
     Done(u64, ErrorCode),
     /// Have these markers written, then call [`super::TxnCoordinator::marked`] for each of the partitions.
@@ -59,6 +85,8 @@ pub struct MarkersToSend {
     pub producer: TxnProducer,
     /// Whether it commits.
     pub commits: bool,
+    /// By which version of transactions: from 2 on the epoch is newer than that of the records.
+    pub version: TxnVersion,
     /// When that was decided, wall clock ms.
     pub decided_ms: i64,
     /// Where.

@@ -29,6 +29,11 @@ impl TxnEntry {
         }
     }
 
+    /// Whether something is on its way for it, be it markers: whoever wants something else has to come again.
+    pub fn is_busy(&self) -> bool {
+        self.pending.is_some() || self.facts.state.decided().is_some()
+    }
+
     pub fn memory(&self) -> usize {
         let marking = self.marking.as_ref().map_or(0, Marking::memory);
         size_of::<Self>() + self.facts.memory() + self.pending_bytes + marking
@@ -67,9 +72,9 @@ impl Marking {
 /// What follows an append; who waits for it, if somebody does still.
 #[derive(Debug)]
 pub(super) enum TxnThen {
-    /// An InitProducerId.
-    Init(Option<u64>),
-    /// Another request.
+    /// A request that is told as whom its producer goes on.
+    Producer(Option<u64>),
+    /// Another one.
     Done(Option<u64>),
     /// A transaction is aborted, because its producer takes too long or for a later one, which has to ask again.
     Fence(Option<u64>),

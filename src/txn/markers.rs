@@ -62,23 +62,26 @@ impl TxnCoordinator {
                 again: BTreeSet::new(),
             });
             let facts = &entry.facts;
+            let (decided_ms, version) = (facts.updated_ms, facts.version);
             let completed = facts.completed(commits, now.wall_ms);
-            Some((producer, facts.updated_ms, partitions, completed))
+            let markers = MarkersToSend {
+                id: id.clone(),
+                round,
+                producer,
+                commits,
+                version,
+                decided_ms,
+                partitions,
+            };
+            Some((markers, completed))
         });
-        let Some((producer, decided_ms, partitions, completed)) = sent else {
+        let Some((markers, completed)) = sent else {
             return;
         };
-        if partitions.is_empty() {
+        if markers.partitions.is_empty() {
             return self.write(id, Some(completed), TxnThen::Nothing, out);
         }
-        out.push(TxnEffect::Markers(MarkersToSend {
-            id: id.clone(),
-            round,
-            producer,
-            commits,
-            decided_ms,
-            partitions,
-        }));
+        out.push(TxnEffect::Markers(markers));
     }
 }
 

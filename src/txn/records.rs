@@ -1,24 +1,25 @@
 //! The records of `__transaction_state` in Kafka's binary formats, so that Kafka's tools can read the topic and a topic
 //! written by Kafka can be taken over.
 //!
-//! Written: TransactionLogKey 0, TransactionLogValue 0, as Kafka does while `transaction.version` is not above 1. Read:
-//! values 0 and 1. Of the tagged fields of version 1 the producer id before is read, and all others are skipped: those
-//! of transactions of version 2, which are not kept here. Keys of other kinds are known to be unknown.
+//! Written: TransactionLogKey 0 and TransactionLogValue 1, or 0 where the cluster's `transaction.version` is 0, as in
+//! Kafka. Read: values 0 and 1. Tagged fields that are not known are skipped: those of transactions that are prepared
+//! first (KIP-939). Keys of other kinds are known to be unknown.
 
 use std::collections::BTreeSet;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::state::{TxnFacts, TxnPartition, TxnState};
+use super::state::{NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnVersion};
 use crate::base::coordinating::Record;
-use crate::base::fields::{FieldReader, RecordError, put_string};
+use crate::base::fields::{FieldReader, RecordError, put_compact_string, put_string, put_varint};
 use crate::base::limits::TXN_PARTITIONS_READ_MAX;
 use crate::base::name;
 
 const KEY_VERSION: i16 = 0;
-const VALUE_VERSION: i16 = 0;
-/// The number of the tagged field that has the producer id before.
-const PREVIOUS_PRODUCER_ID_TAG: u32 = 0;
+/// The first version of values with tagged fields.
+const FLEXIBLE_VERSION: i16 = 1;
+/// The numbers of tagged fields: the producer id before, the one that comes, the client's version of transactions.
+const TAGS: [u32; 3] = [0, 1, 2];
 
 /// The key of a transactional id.
 #[must_use]
@@ -29,41 +30,91 @@ pub fn txn_key(id: &str) -> Bytes {
     out.freeze()
 }
 
-/// The value of what is known of one.
+/// The value of what is known of one, where the cluster's transactions are of this version.
 #[must_use]
-pub fn txn_value(facts: &TxnFacts) -> Bytes {
-    let mut out = BytesMut::with_capacity(64 + 8 * facts.partitions.len());
-    out.put_i16(VALUE_VERSION);
+pub fn txn_value(facts: &TxnFacts, cluster: TxnVersion) -> Bytes {
+    let is_flexible = cluster > TxnVersion::V0;
+    let mut out = BytesMut::with_capacity(96 + 8 * facts.partitions.len());
+    out.put_i16(if is_flexible { FLEXIBLE_VERSION } else { 0 });
     out.put_i64(facts.producer_id);
     out.put_i16(facts.epoch);
     out.put_i32(facts.timeout_ms);
     out.put_i8(facts.state.number());
-    if facts.state == TxnState::Empty {
-        out.put_i32(-1);
-    } else {
-        put_partitions(&mut out, &facts.partitions);
+    let partitions = (facts.state != TxnState::Empty).then_some(&facts.partitions);
+    match is_flexible {
+        true => put_compact_partitions(&mut out, partitions),
+        false => put_partitions(&mut out, partitions),
     }
     out.put_i64(facts.updated_ms);
     out.put_i64(facts.start_ms);
+    if is_flexible {
+        put_tagged(&mut out, facts);
+    }
     out.freeze()
 }
 
 /// Topics, each with its partitions, which are in order.
-fn put_partitions(out: &mut BytesMut, partitions: &BTreeSet<TxnPartition>) {
+fn by_topic(partitions: &BTreeSet<TxnPartition>) -> Vec<(&str, Vec<i32>)> {
     let all: Vec<&TxnPartition> = partitions.iter().collect();
-    let topics = || all.chunk_by(|one, next| one.0 == next.0);
-    out.put_i32(topics().count() as i32);
-    for topic in topics() {
-        put_string(out, &topic[0].0);
-        out.put_i32(topic.len() as i32);
-        topic.iter().for_each(|(_, index)| out.put_i32(*index));
+    let topics = all.chunk_by(|one, next| one.0 == next.0);
+    let topic = |all: &[&TxnPartition]| all.iter().map(|(_, index)| *index).collect();
+    topics.map(|all| (&*all[0].0, topic(all))).collect()
+}
+
+fn put_partitions(out: &mut BytesMut, partitions: Option<&BTreeSet<TxnPartition>>) {
+    let Some(partitions) = partitions else {
+        return out.put_i32(-1);
+    };
+    let topics = by_topic(partitions);
+    out.put_i32(topics.len() as i32);
+    for (topic, indexes) in topics {
+        put_string(out, topic);
+        out.put_i32(indexes.len() as i32);
+        indexes.into_iter().for_each(|index| out.put_i32(index));
     }
 }
 
-/// The record of a transactional id, or its tombstone.
+/// The same, as the flexible version has it.
+fn put_compact_partitions(out: &mut BytesMut, partitions: Option<&BTreeSet<TxnPartition>>) {
+    let Some(partitions) = partitions else {
+        return out.put_u8(0);
+    };
+    let topics = by_topic(partitions);
+    put_varint(out, topics.len() as u32 + 1);
+    for (topic, indexes) in topics {
+        put_compact_string(out, topic);
+        put_varint(out, indexes.len() as u32 + 1);
+        indexes.into_iter().for_each(|index| out.put_i32(index));
+        put_varint(out, 0);
+    }
+}
+
+/// Those that differ from what stands for nothing.
+fn put_tagged(out: &mut BytesMut, facts: &TxnFacts) {
+    let ids = [facts.previous_producer_id, facts.next_producer_id];
+    let ids = || {
+        TAGS.into_iter()
+            .zip(ids)
+            .filter(|(_, id)| *id != NO_PRODUCER_ID)
+    };
+    let has_version = facts.version != TxnVersion::V0;
+    put_varint(out, ids().count() as u32 + u32::from(has_version));
+    for (tag, id) in ids() {
+        put_varint(out, tag);
+        put_varint(out, size_of::<i64>() as u32);
+        out.put_i64(id);
+    }
+    if has_version {
+        put_varint(out, TAGS[2]);
+        put_varint(out, size_of::<i16>() as u32);
+        out.put_i16(facts.version.number());
+    }
+}
+
+/// The record of a transactional id, or its tombstone, where the cluster's transactions are of this version.
 #[must_use]
-pub fn txn_record(id: &str, facts: Option<&TxnFacts>) -> Record {
-    (txn_key(id), facts.map(txn_value))
+pub fn txn_record(id: &str, facts: Option<&TxnFacts>, cluster: TxnVersion) -> Record {
+    (txn_key(id), facts.map(|facts| txn_value(facts, cluster)))
 }
 
 /// Reads a key: a transactional id; `None` for a record of a kind that this broker does not keep.
@@ -91,10 +142,10 @@ pub fn parse_txn_value(value: &[u8]) -> Result<TxnFacts, RecordError> {
         compact: false,
     };
     let version = value.i16()?;
-    if !(0..=1).contains(&version) {
+    if !(0..=FLEXIBLE_VERSION).contains(&version) {
         return Err(RecordError::UnknownVersion(version));
     }
-    value.compact = version >= 1;
+    value.compact = version == FLEXIBLE_VERSION;
     let producer_id = value.i64()?;
     let epoch = value.i16()?;
     let timeout_ms = value.i32()?;
@@ -103,11 +154,16 @@ pub fn parse_txn_value(value: &[u8]) -> Result<TxnFacts, RecordError> {
     let partitions = partitions(&mut value)?;
     let updated_ms = value.i64()?;
     let start_ms = value.i64()?;
-    let previous = value.tagged_field(PREVIOUS_PRODUCER_ID_TAG)?;
-    let previous = previous.and_then(|bytes| bytes.try_into().ok());
+    let [previous, next, client] = value.tagged_fields(TAGS)?;
+    let id = |field: Option<&[u8]>| match field {
+        Some(field) => Ok(i64::from_be_bytes(sized(field)?)),
+        None => Ok(NO_PRODUCER_ID),
+    };
+    let client = client.map_or(Ok([0, 0]), sized)?;
     Ok(TxnFacts {
         producer_id,
-        previous_producer_id: previous.map_or(-1, i64::from_be_bytes),
+        previous_producer_id: id(previous)?,
+        next_producer_id: id(next)?,
         epoch,
         last_epoch: super::state::NO_EPOCH,
         timeout_ms,
@@ -115,7 +171,13 @@ pub fn parse_txn_value(value: &[u8]) -> Result<TxnFacts, RecordError> {
         partitions,
         start_ms,
         updated_ms,
+        version: TxnVersion::of_number(i16::from_be_bytes(client)),
     })
+}
+
+/// The bytes of a tagged field, if they are as many as there should be.
+fn sized<const N: usize>(field: &[u8]) -> Result<[u8; N], RecordError> {
+    field.try_into().map_err(|_| RecordError::Malformed)
 }
 
 fn partitions(value: &mut FieldReader<'_>) -> Result<BTreeSet<TxnPartition>, RecordError> {
@@ -140,37 +202,69 @@ fn partitions(value: &mut FieldReader<'_>) -> Result<BTreeSet<TxnPartition>, Rec
 mod tests {
     use super::*;
 
+    const CLUSTERS: [TxnVersion; 2] = [TxnVersion::V0, TxnVersion::V2];
+
     fn facts() -> TxnFacts {
         let facts = TxnFacts::new(4711, 60_000, 5);
         let of = |topic: &str, index| (name(topic), index);
-        let mut facts = facts.with([of("b", 3), of("a", 1), of("a", 0)], 7);
-        facts.epoch = 9;
+        let partitions = [of("b", 3), of("a", 1), of("a", 0)];
+        let mut facts = facts.with(partitions, TxnVersion::V0, 7);
+        (facts.epoch, facts.previous_producer_id) = (9, NO_PRODUCER_ID);
         facts
+    }
+
+    fn fields(version: u8) -> Vec<u8> {
+        let mut want = vec![0, version];
+        want.extend(4711i64.to_be_bytes());
+        want.extend(9i16.to_be_bytes());
+        want.extend(60_000i32.to_be_bytes());
+        want.push(1);
+        want
     }
 
     /// The bytes that Kafka's own code writes for this.
     #[test]
     fn a_record_has_the_bytes_of_kafka() {
-        let (key, value) = txn_record("id", Some(&facts()));
+        let (key, value) = txn_record("id", Some(&facts()), TxnVersion::V0);
         assert_eq!(&key[..], b"\0\0\0\x02id");
-        let mut want = vec![0, 0];
-        want.extend(4711i64.to_be_bytes());
-        want.extend(9i16.to_be_bytes());
-        want.extend(60_000i32.to_be_bytes());
-        want.push(1);
+        let mut want = fields(0);
         want.extend(b"\0\0\0\x02\0\x01a\0\0\0\x02\0\0\0\0\0\0\0\x01\0\x01b\0\0\0\x01\0\0\0\x03");
         want.extend(7i64.to_be_bytes());
         want.extend(7i64.to_be_bytes());
         assert_eq!(value.unwrap(), want);
-        assert_eq!(txn_record("id", None).1, None);
+        assert_eq!(txn_record("id", None, TxnVersion::V2).1, None);
+    }
+
+    #[test]
+    fn the_flexible_version_has_the_bytes_of_kafka() {
+        let mut value = fields(1);
+        value.extend(b"\x03\x02a\x03\0\0\0\0\0\0\0\x01\0\x02b\x02\0\0\0\x03\0");
+        value.extend(7i64.to_be_bytes());
+        value.extend(7i64.to_be_bytes());
+        // The producer id before, the one that comes, and the version of the client's transactions.
+        value.extend(b"\x03\0\x08\0\0\0\0\0\0\0\x2a\x01\x08\0\0\0\0\0\0\0\x2b\x02\x02\0\x02");
+        let mut want = facts();
+        (want.previous_producer_id, want.next_producer_id) = (42, 43);
+        want.version = TxnVersion::V2;
+        assert_eq!(txn_value(&want, TxnVersion::V2), value);
+        assert_eq!(parse_txn_value(&value).as_ref(), Ok(&want));
+        // What is not known is skipped: the next epoch of a transaction that is prepared first.
+        let at = value.len() - 25;
+        assert_eq!(value[at..at + 2], [3, 0]);
+        value[at] = 4;
+        value.extend(b"\x03\x02\0\x07");
+        assert_eq!(parse_txn_value(&value), Ok(want));
     }
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        for state in TxnState::ALL {
+        for (state, cluster) in TxnState::ALL
+            .into_iter()
+            .flat_map(|it| CLUSTERS.map(|of| (it, of)))
+        {
             let mut facts = facts();
             facts.state = state;
-            let read = parse_txn_value(&txn_value(&facts)).unwrap();
+            let read = parse_txn_value(&txn_value(&facts, cluster)).unwrap();
             if state == TxnState::Empty {
                 facts.partitions.clear();
             }
@@ -181,38 +275,26 @@ mod tests {
     }
 
     #[test]
-    fn the_flexible_version_is_read() {
-        let mut value = vec![0, 1];
-        value.extend(4711i64.to_be_bytes());
-        value.extend(9i16.to_be_bytes());
-        value.extend(60_000i32.to_be_bytes());
-        value.push(1);
-        value.extend(b"\x03\x02a\x03\0\0\0\0\0\0\0\x01\0\x02b\x02\0\0\0\x03\0");
-        value.extend(7i64.to_be_bytes());
-        value.extend(7i64.to_be_bytes());
-        // The producer id before, and the version of the client's transactions.
-        value.extend(b"\x02\0\x08\0\0\0\0\0\0\0\x2a\x02\x02\0\x02");
-        let read = parse_txn_value(&value).unwrap();
-        let mut want = facts();
-        want.previous_producer_id = 42;
-        assert_eq!(read, want);
-    }
-
-    #[test]
     fn what_is_malformed_is_an_error() {
-        let value = txn_value(&facts());
-        for len in 0..value.len() {
-            assert!(parse_txn_value(&value[..len]).is_err(), "{len}");
+        for cluster in CLUSTERS {
+            let value = txn_value(&facts(), cluster);
+            for len in 0..value.len() {
+                assert!(parse_txn_value(&value[..len]).is_err(), "{len}");
+            }
+            let mut of_later = value.to_vec();
+            of_later[1] = 2;
+            assert_eq!(
+                parse_txn_value(&of_later),
+                Err(RecordError::UnknownVersion(2))
+            );
+            let mut state = value.to_vec();
+            state[16] = 99;
+            assert!(parse_txn_value(&state).is_err());
         }
-        let mut of_later = value.to_vec();
-        of_later[1] = 2;
-        assert_eq!(
-            parse_txn_value(&of_later),
-            Err(RecordError::UnknownVersion(2))
-        );
-        let mut state = value.to_vec();
-        state[16] = 99;
-        assert!(parse_txn_value(&state).is_err());
+        let mut field = txn_value(&facts(), TxnVersion::V2).to_vec();
+        assert_eq!(field.pop(), Some(0));
+        field.extend(b"\x01\0\x07\0\0\0\0\0\0\0");
+        assert_eq!(parse_txn_value(&field), Err(RecordError::Malformed));
         assert!(parse_txn_key(&[0]).is_err());
     }
 }

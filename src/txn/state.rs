@@ -13,6 +13,38 @@ pub const NO_EPOCH: i16 = -1;
 /// fences with it.
 pub const LAST_EPOCH: i16 = i16::MAX - 1;
 
+/// Producer id of nobody.
+pub const NO_PRODUCER_ID: i64 = -1;
+
+/// By which `transaction.version` a transaction goes, as Kafka numbers it in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TxnVersion(i16);
+
+impl TxnVersion {
+    /// Clients add partitions themselves, and one epoch has any number of transactions.
+    pub const V0: Self = Self(0);
+    /// Each end of a transaction makes the epoch grow (KIP-890, part 2).
+    pub const V2: Self = Self(2);
+
+    /// The one of a number.
+    #[must_use]
+    pub const fn of_number(number: i16) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> i16 {
+        self.0
+    }
+
+    /// Whether the epoch grows with each end.
+    #[must_use]
+    pub const fn bumps_epoch(self) -> bool {
+        self.0 >= Self::V2.0
+    }
+}
+
 /// The state of a transactional id, as Kafka numbers it in records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TxnState {
@@ -76,6 +108,12 @@ impl TxnState {
         }
     }
 
+    /// Whether the last transaction has ended, and none has begun since.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::CompleteCommit | Self::CompleteAbort)
+    }
+
     /// Decided so.
     #[must_use]
     pub const fn prepare(commits: bool) -> Self {
@@ -100,12 +138,14 @@ impl TxnState {
 pub struct TxnFacts {
     /// Producer id.
     pub producer_id: i64,
-    /// The producer id before that one, -1 if none is known.
+    /// The producer id before the last change, -1 if there was none: mostly the same.
     pub previous_producer_id: i64,
+    /// The one that comes when the transaction which is decided is done, -1 if it stays the same.
+    pub next_producer_id: i64,
     /// Epoch, -1 before the first one is given out.
     pub epoch: i16,
-    /// The epoch from which the producer came to this one by asking for it (KIP-360), -1 if it did not, or nobody
-    /// remembers: it may ask again if the answer was lost.
+    /// The epoch from which the producer came to this one, by asking for it (KIP-360) or by the end of a transaction of
+    /// version 2; -1 if it did not, or nobody remembers: it may ask again if the answer was lost.
     pub last_epoch: i16,
     /// How long a transaction may take, ms.
     pub timeout_ms: i32,
@@ -117,6 +157,8 @@ pub struct TxnFacts {
     pub start_ms: i64,
     /// When the state changed last, wall clock ms.
     pub updated_ms: i64,
+    /// By which version partitions were added last, or the transaction ended.
+    pub version: TxnVersion,
 }
 
 impl TxnFacts {
@@ -125,7 +167,8 @@ impl TxnFacts {
     pub fn new(producer_id: i64, timeout_ms: i32, now_ms: i64) -> Self {
         Self {
             producer_id,
-            previous_producer_id: -1,
+            previous_producer_id: NO_PRODUCER_ID,
+            next_producer_id: NO_PRODUCER_ID,
             epoch: NO_EPOCH,
             last_epoch: NO_EPOCH,
             timeout_ms,
@@ -133,6 +176,7 @@ impl TxnFacts {
             partitions: BTreeSet::new(),
             start_ms: -1,
             updated_ms: now_ms,
+            version: TxnVersion::V0,
         }
     }
 
@@ -140,6 +184,15 @@ impl TxnFacts {
     #[must_use]
     pub const fn is_exhausted(&self) -> bool {
         self.epoch >= LAST_EPOCH
+    }
+
+    /// Id and epoch of the producer's next transaction, once what is decided is done.
+    #[must_use]
+    pub const fn next_producer(&self) -> (i64, i16) {
+        match self.next_producer_id {
+            NO_PRODUCER_ID => (self.producer_id, self.epoch),
+            next => (next, 0),
+        }
     }
 
     /// What is kept of it, in bytes, about.
@@ -150,6 +203,15 @@ impl TxnFacts {
         size_of::<Self>() + self.partitions.len() * PARTITION_BYTES
     }
 
+    /// The same, from which it is to change.
+    fn changed(&self, now_ms: i64) -> Self {
+        Self {
+            previous_producer_id: self.producer_id,
+            updated_ms: now_ms,
+            ..self.clone()
+        }
+    }
+
     /// No transaction, in this epoch.
     #[must_use]
     pub fn empty(&self, epoch: i16, last_epoch: i16, timeout_ms: i32, now_ms: i64) -> Self {
@@ -157,54 +219,85 @@ impl TxnFacts {
             epoch,
             last_epoch,
             timeout_ms,
-            previous_producer_id: self.previous_producer_id,
-            ..Self::new(self.producer_id, timeout_ms, now_ms)
+            state: TxnState::Empty,
+            partitions: BTreeSet::new(),
+            start_ms: -1,
+            ..self.changed(now_ms)
         }
     }
 
-    /// The transaction is decided.
+    /// The transaction is decided; one with nothing in it begins with that. In version 2 the epoch grows, and of whom
+    /// that was the last one gets the next id when it is done.
     #[must_use]
-    pub fn prepared(&self, commits: bool, now_ms: i64) -> Self {
-        Self {
+    pub fn prepared(&self, commits: bool, by: Ending, now_ms: i64) -> Self {
+        let mut facts = Self {
             state: TxnState::prepare(commits),
-            updated_ms: now_ms,
-            ..self.clone()
+            version: by.version,
+            next_producer_id: by.next_producer_id,
+            ..self.changed(now_ms)
+        };
+        if self.state != TxnState::Ongoing {
+            facts.start_ms = now_ms;
         }
+        if by.version.bumps_epoch() {
+            facts.last_epoch = self.epoch;
+            facts.epoch = self.epoch.saturating_add(1);
+        }
+        facts
     }
 
     /// All partitions have the markers.
     #[must_use]
     pub fn completed(&self, commits: bool, now_ms: i64) -> Self {
+        let (producer_id, epoch) = self.next_producer();
         Self {
+            producer_id,
+            epoch,
+            next_producer_id: NO_PRODUCER_ID,
             state: TxnState::complete(commits),
             partitions: BTreeSet::new(),
             start_ms: -1,
-            updated_ms: now_ms,
-            ..self.clone()
+            ..self.changed(now_ms)
         }
     }
 
     /// More partitions; the first ones begin a transaction.
     #[must_use]
-    pub fn with(&self, more: impl IntoIterator<Item = TxnPartition>, now_ms: i64) -> Self {
-        let mut facts = self.clone();
+    pub fn with(
+        &self,
+        more: impl IntoIterator<Item = TxnPartition>,
+        version: TxnVersion,
+        now_ms: i64,
+    ) -> Self {
+        let mut facts = self.changed(now_ms);
         if facts.state != TxnState::Ongoing {
             facts.partitions.clear();
             facts.start_ms = now_ms;
         }
         facts.state = TxnState::Ongoing;
         facts.partitions.extend(more);
-        facts.updated_ms = now_ms;
+        facts.version = version;
         facts
     }
 
-    /// The transaction is aborted in an epoch that no producer has: whoever has begun it can do no more.
+    /// The transaction is aborted for its producer. In version 2 that one may ask what has become of it, and go on;
+    /// before, it is aborted in an epoch that no producer has: whoever has begun it can do no more.
     #[must_use]
-    pub fn fenced(&self, now_ms: i64) -> Self {
-        Self {
-            epoch: self.epoch.saturating_add(1),
-            last_epoch: NO_EPOCH,
-            ..self.prepared(false, now_ms)
+    pub fn fenced(&self, by: Ending, now_ms: i64) -> Self {
+        let mut facts = self.prepared(false, by, now_ms);
+        if !by.version.bumps_epoch() {
+            facts.epoch = self.epoch.saturating_add(1);
+            facts.last_epoch = NO_EPOCH;
         }
+        facts
     }
+}
+
+/// By what a transaction ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// Of whoever ends it.
+    pub version: TxnVersion,
+    /// A producer id that nobody has, or -1: needed in version 2 where the producer has none after this epoch.
+    pub next_producer_id: i64,
 }

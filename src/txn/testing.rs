@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::state::TxnPartition;
-use super::{InitTxn, MarkersToSend, TxnConfig, TxnCoordinator, TxnEffect, TxnProducer};
+use super::state::{TxnPartition, TxnVersion};
+use super::{
+    EndTxn, InitTxn, MarkersToSend, NeedsId, TxnConfig, TxnCoordinator, TxnEffect, TxnProducer,
+};
 use crate::base::coordinating::Record;
 use crate::base::{ErrorCode, Mono, Name, Now, name};
 
@@ -12,6 +14,7 @@ pub const CONFIG: TxnConfig = TxnConfig {
     max_timeout_ms: 900_000,
     id_expiration_ms: 7 * 86_400_000,
     retry_ms: 100,
+    version: TxnVersion::V0,
 };
 
 /// See the module.
@@ -22,10 +25,14 @@ pub struct World {
     pub log: Vec<Record>,
     pub appends: VecDeque<(u64, Arc<[Record]>)>,
     pub markers: VecDeque<MarkersToSend>,
-    pub inited: BTreeMap<u64, Result<TxnProducer, ErrorCode>>,
+    /// What was answered to those that ask as whom they go on.
+    pub producers: BTreeMap<u64, Result<TxnProducer, ErrorCode>>,
     pub done: BTreeMap<u64, ErrorCode>,
     pub fresh: i64,
+    /// Who waits for producer ids, if there are none.
+    pub without_id: Option<Vec<NeedsId>>,
     pub tokens: u64,
+    pub version: TxnVersion,
 }
 
 impl World {
@@ -39,10 +46,12 @@ impl World {
             log: Vec::new(),
             appends: VecDeque::new(),
             markers: VecDeque::new(),
-            inited: BTreeMap::new(),
+            producers: BTreeMap::new(),
             done: BTreeMap::new(),
             fresh: 1000,
+            without_id: None,
             tokens: 0,
+            version: CONFIG.version,
         }
     }
 
@@ -50,14 +59,13 @@ impl World {
         for effect in effects {
             match effect {
                 TxnEffect::Append { append, records } => self.appends.push_back((append, records)),
-                TxnEffect::Inited(token, result) => {
-                    assert_eq!(self.inited.insert(token, result), None, "one answer");
+                TxnEffect::Producer(token, result) => {
+                    assert_eq!(self.producers.insert(token, result), None, "one answer");
                 }
-                TxnEffect::NeedsProducerId(token, mut request) => {
-                    self.fresh += 1;
-                    request.fresh = Some(self.fresh);
-                    self.act(|it, now, out| it.init(now, token, request, out));
-                }
+                TxnEffect::NeedsProducerId(needs) => match &mut self.without_id {
+                    Some(waiting) => waiting.push(needs),
+                    None => self.give_id(needs),
+                },
                 TxnEffect::Done(token, error) => {
                     assert_eq!(self.done.insert(token, error), None, "one answer");
                 }
@@ -71,6 +79,29 @@ impl World {
         let mut out = Vec::new();
         act(&mut self.coordinator, self.now, &mut out);
         self.take(out);
+    }
+
+    pub fn give_id(&mut self, needs: NeedsId) {
+        self.fresh += 1;
+        let fresh = self.fresh;
+        self.act(|it, now, out| it.got_id(now, needs, Ok(fresh), out));
+    }
+
+    /// Producer ids are to be had, or are not.
+    pub fn let_ids(&mut self, are_there: bool) {
+        if !are_there {
+            self.without_id.get_or_insert_default();
+            return;
+        }
+        for needs in self.without_id.take().unwrap_or_default() {
+            self.give_id(needs);
+        }
+    }
+
+    /// The cluster's version of transactions is this, whoever leads.
+    pub fn set_version(&mut self, version: TxnVersion) {
+        self.version = version;
+        self.coordinator.set_version(version);
     }
 
     pub fn token(&mut self) -> u64 {
@@ -91,14 +122,33 @@ impl World {
     }
 
     pub fn add(&mut self, id: &str, producer: TxnProducer, partitions: &[TxnPartition]) -> u64 {
-        let (token, id, partitions) = (self.token(), name(id), partitions.to_vec());
-        self.act(|it, now, out| it.add_partitions(now, token, (&id, producer), partitions, out));
+        let (token, id) = (self.token(), name(id));
+        let more = (partitions.to_vec(), self.version);
+        self.act(|it, now, out| it.add_partitions(now, token, (&id, producer), more, out));
         token
     }
 
     pub fn end(&mut self, id: &str, producer: TxnProducer, commits: bool) -> u64 {
-        let (token, id) = (self.token(), name(id));
-        self.act(|it, now, out| it.end(now, token, (&id, producer), commits, out));
+        self.end_by(id, producer, commits, TxnVersion::V0)
+    }
+
+    /// By a client of this version.
+    pub fn end_by(
+        &mut self,
+        id: &str,
+        producer: TxnProducer,
+        commits: bool,
+        version: TxnVersion,
+    ) -> u64 {
+        let token = self.token();
+        let request = EndTxn {
+            id: name(id),
+            producer,
+            commits,
+            version,
+            fresh: None,
+        };
+        self.act(|it, now, out| it.end(now, token, request, out));
         token
     }
 
@@ -150,7 +200,9 @@ impl World {
         }
         self.appends.clear();
         self.markers.clear();
+        self.without_id = self.without_id.take().map(|_| Vec::new());
         self.coordinator = TxnCoordinator::new(CONFIG);
+        self.coordinator.set_version(self.version);
         for (key, value) in &self.log {
             self.coordinator.replay(key, value.as_deref()).unwrap();
         }

@@ -1,14 +1,15 @@
 //! What each request comes to.
 
+use super::records::txn_record;
 use super::testing::{World, partition};
-use super::{TxnProducer, TxnState, TxnUsage};
+use super::{TxnProducer, TxnState, TxnUsage, TxnVersion};
 use crate::base::ErrorCode as E;
 
 /// A producer that has its first epoch.
 fn begun(world: &mut World) -> TxnProducer {
     let token = world.init("t", 60_000, None);
     world.commit_all();
-    world.inited[&token].unwrap()
+    world.producers[&token].unwrap()
 }
 
 /// One with a transaction that is going on.
@@ -31,9 +32,9 @@ fn a_transaction_from_its_beginning_to_its_end() {
         let producer = ongoing(&mut world);
         assert_eq!((producer.id, producer.epoch), (1001, 0));
         let token = world.end("t", producer, commits);
-        assert!(!world.done.contains_key(&token) && world.markers.is_empty());
+        assert!(!world.producers.contains_key(&token) && world.markers.is_empty());
         world.commit_all();
-        assert_eq!(world.done[&token], E::None, "it is decided");
+        assert_eq!(world.producers[&token], Ok(producer), "it is decided");
         assert_eq!(state(&world), TxnState::prepare(commits));
         let markers = world.mark(|_| E::None).unwrap();
         assert_eq!((markers.producer, markers.commits), (producer, commits));
@@ -41,9 +42,9 @@ fn a_transaction_from_its_beginning_to_its_end() {
         world.commit_all();
         assert_eq!(state(&world), TxnState::complete(commits));
         // Once more, and the other way.
-        for (again, want) in [(commits, E::None), (!commits, E::InvalidTxnState)] {
+        for (again, want) in [(commits, Ok(producer)), (!commits, Err(E::InvalidTxnState))] {
             let token = world.end("t", producer, again);
-            assert_eq!(world.done[&token], want);
+            assert_eq!(world.producers[&token], want);
         }
     }
 }
@@ -61,15 +62,13 @@ fn until_all_partitions_have_their_marker_the_next_transaction_waits() {
     world.mark(moved);
     let token = world.add("t", producer, &[partition("a", 0)]);
     assert_eq!(world.done[&token], E::ConcurrentTransactions);
-    for (commits, want) in [
-        (true, E::ConcurrentTransactions),
-        (false, E::InvalidTxnState),
-    ] {
+    for commits in [true, false] {
         let token = world.end("t", producer, commits);
-        assert_eq!(world.done[&token], want);
+        let told = Err(E::ConcurrentTransactions);
+        assert_eq!(world.producers[&token], told);
     }
     let token = world.init("t", 60_000, None);
-    assert_eq!(world.inited[&token], Err(E::ConcurrentTransactions));
+    assert_eq!(world.producers[&token], Err(E::ConcurrentTransactions));
     assert!(world.markers.is_empty(), "not at once");
     world.advance(100);
     let again = world.mark(|_| E::None).unwrap();
@@ -91,17 +90,17 @@ fn a_later_producer_fences_the_one_before_and_its_transaction() {
     let old = ongoing(&mut world);
     let token = world.init("t", 60_000, None);
     world.commit_all();
-    assert_eq!(world.inited[&token], Err(E::ConcurrentTransactions));
+    assert_eq!(world.producers[&token], Err(E::ConcurrentTransactions));
     let fence = TxnProducer { epoch: 1, ..old };
     let markers = world.mark(|_| E::None).unwrap();
     assert_eq!((markers.producer, markers.commits), (fence, false));
     let token = world.end("t", old, true);
-    assert_eq!(world.done[&token], E::ProducerFenced);
+    assert_eq!(world.producers[&token], Err(E::ProducerFenced));
     world.commit_all();
     let token = world.init("t", 60_000, None);
     world.commit_all();
     let new = TxnProducer { epoch: 2, ..old };
-    assert_eq!(world.inited[&token], Ok(new));
+    assert_eq!(world.producers[&token], Ok(new));
     for producer in [old, fence] {
         let token = world.add("t", producer, &[partition("a", 0)]);
         assert_eq!(world.done[&token], E::ProducerFenced);
@@ -110,7 +109,7 @@ fn a_later_producer_fences_the_one_before_and_its_transaction() {
     let token = world.add("t", other, &[partition("a", 0)]);
     assert_eq!(world.done[&token], E::InvalidProducerIdMapping);
     let token = world.end("u", new, true);
-    assert_eq!(world.done[&token], E::InvalidProducerIdMapping);
+    assert_eq!(world.producers[&token], Err(E::InvalidProducerIdMapping));
 }
 
 #[test]
@@ -126,7 +125,7 @@ fn what_takes_too_long_is_aborted_and_its_producer_fenced() {
     world.commit_all();
     assert_eq!(state(&world), TxnState::PrepareAbort);
     let token = world.end("t", producer, true);
-    assert_eq!(world.done[&token], E::ProducerFenced);
+    assert_eq!(world.producers[&token], Err(E::ProducerFenced));
     assert!(!world.mark(|_| E::None).unwrap().commits);
     world.commit_all();
     assert_eq!(state(&world), TxnState::CompleteAbort);
@@ -140,14 +139,17 @@ fn a_producer_asks_for_its_next_epoch_and_may_ask_again() {
     for _ in 0..2 {
         let token = world.init("t", 60_000, Some(first));
         world.commit_all();
-        assert_eq!(world.inited[&token], Ok(second));
+        assert_eq!(world.producers[&token], Ok(second));
     }
     let token = world.init("t", 60_000, Some(second));
     world.commit_all();
-    assert_eq!(world.inited[&token], Ok(TxnProducer { epoch: 2, ..first }));
+    assert_eq!(
+        world.producers[&token],
+        Ok(TxnProducer { epoch: 2, ..first })
+    );
     for stranger in [first, TxnProducer { id: 3, epoch: 2 }] {
         let token = world.init("t", 60_000, Some(stranger));
-        assert_eq!(world.inited[&token], Err(E::ProducerFenced));
+        assert_eq!(world.producers[&token], Err(E::ProducerFenced));
     }
 }
 
@@ -159,7 +161,7 @@ fn epochs_end_and_a_new_producer_id_follows() {
     facts.epoch = i16::MAX - 1;
     world
         .log
-        .push(super::records::txn_record("t", Some(&facts)));
+        .push(txn_record("t", Some(&facts), TxnVersion::V0));
     world.restart(0);
     let last = TxnProducer {
         epoch: i16::MAX - 1,
@@ -168,11 +170,11 @@ fn epochs_end_and_a_new_producer_id_follows() {
     let token = world.init("t", 60_000, Some(last));
     world.commit_all();
     let new = TxnProducer { id: 1002, epoch: 0 };
-    assert_eq!(world.inited[&token], Ok(new));
+    assert_eq!(world.producers[&token], Ok(new));
     // The answer was lost: it asks again, by what it had.
     let token = world.init("t", 60_000, Some(last));
     world.commit_all();
-    assert_eq!(world.inited[&token], Ok(new));
+    assert_eq!(world.producers[&token], Ok(new));
 }
 
 #[test]
@@ -184,13 +186,17 @@ fn what_is_wrong_with_a_request() {
         ("t", 900_001, E::InvalidTransactionTimeout),
     ] {
         let token = world.init(id, timeout_ms, None);
-        assert_eq!(world.inited[&token], Err(want));
+        assert_eq!(world.producers[&token], Err(want));
     }
     let producer = begun(&mut world);
     let token = world.end("t", producer, true);
-    assert_eq!(world.done[&token], E::InvalidTxnState, "nothing has begun");
+    assert_eq!(
+        world.producers[&token],
+        Err(E::InvalidTxnState),
+        "nothing has begun"
+    );
     let token = world.end("", producer, true);
-    assert_eq!(world.done[&token], E::InvalidRequest);
+    assert_eq!(world.producers[&token], Err(E::InvalidRequest));
     let many: Vec<_> = (0..4097).map(|it| partition("a", it)).collect();
     let token = world.add("t", producer, &many);
     assert_eq!(world.done[&token], E::UnknownServerError);
@@ -198,7 +204,7 @@ fn what_is_wrong_with_a_request() {
     let token = world.add("t", producer, &many[..1]);
     assert_eq!(world.done[&token], E::CoordinatorNotAvailable);
     let token = world.init("u", 60_000, None);
-    assert_eq!(world.inited[&token], Err(E::CoordinatorNotAvailable));
+    assert_eq!(world.producers[&token], Err(E::CoordinatorNotAvailable));
 }
 
 #[test]
@@ -229,11 +235,12 @@ fn who_is_told_that_it_takes_too_long_finds_it_pending() {
     let token = world.end("t", producer, true);
     let (append, _) = world.appends[0];
     world.act(|it, _, out| it.late(append, E::NotEnoughReplicasAfterAppend, out));
-    assert_eq!(world.done[&token], E::CoordinatorNotAvailable);
+    let told = Err(E::CoordinatorNotAvailable);
+    assert_eq!(world.producers[&token], told);
     assert!(world.coordinator.is_behind());
     for commits in [true, false] {
         let token = world.end("t", producer, commits);
-        assert_eq!(world.done[&token], E::ConcurrentTransactions);
+        assert_eq!(world.producers[&token], Err(E::ConcurrentTransactions));
     }
     world.commit_all();
     assert!(!world.coordinator.is_behind());
@@ -246,9 +253,9 @@ fn an_id_that_could_not_be_written_down_is_not_there() {
     let token = world.init("t", 60_000, None);
     assert!(world.coordinator.facts("t").is_none());
     let second = world.init("t", 60_000, None);
-    assert_eq!(world.inited[&second], Err(E::ConcurrentTransactions));
+    assert_eq!(world.producers[&second], Err(E::ConcurrentTransactions));
     world.refuse(E::NotEnoughReplicas);
-    assert_eq!(world.inited[&token], Err(E::CoordinatorNotAvailable));
+    assert_eq!(world.producers[&token], Err(E::CoordinatorNotAvailable));
     assert_eq!(world.coordinator.usage(), TxnUsage::default());
 }
 

@@ -1,9 +1,10 @@
 //! What the coordinator does by itself: the next step of an id, when it is time for it.
 
 use super::coordinator::TxnCoordinator;
-use super::effect::TxnEffect;
+use super::effect::{NeedsId, TxnEffect};
 use super::entry::{Marking, TxnEntry, TxnThen};
 use super::state::TxnState;
+use crate::base::limits::PRODUCER_ID_WITHIN_MS;
 use crate::base::{Mono, Name, Now};
 
 /// What is to be done with an id next.
@@ -36,11 +37,54 @@ impl TxnCoordinator {
                 self.timers.cancel(id);
                 self.mark(now, id, commits, out);
             }
-            Step::Abort => {
-                let facts = entry.facts.fenced(now.wall_ms);
-                self.write(id, Some(facts), TxnThen::Fence(None), out);
-            }
+            Step::Abort => self.abort(now, id, None, out),
             Step::Forget => self.write(id, None, TxnThen::Nothing, out),
+        }
+    }
+
+    /// Aborts a transaction that takes too long; with this producer id that nobody has, if there is one.
+    fn abort(&mut self, now: Now, id: &Name, fresh: Option<i64>, out: &mut Vec<TxnEffect>) {
+        let Some(entry) = self.ids.get(id) else {
+            return;
+        };
+        if let Some(by) = self.ending(&entry.facts, self.config.version, fresh) {
+            let facts = entry.facts.fenced(by, now.wall_ms);
+            return self.write(id, Some(facts), TxnThen::Fence(None), out);
+        }
+        // Should none come, it is asked for again.
+        self.not_before(id, now.mono.plus_ms(PRODUCER_ID_WITHIN_MS));
+        out.push(TxnEffect::NeedsProducerId(NeedsId::Abort(id.clone())));
+    }
+
+    /// A producer id is there for that, or is not: whatever has become of the transaction meanwhile.
+    pub(super) fn abort_with(
+        &mut self,
+        now: Now,
+        id: &Name,
+        fresh: Option<i64>,
+        out: &mut Vec<TxnEffect>,
+    ) {
+        let Some(fresh) = fresh else {
+            return self.not_before(id, now.mono.plus_ms(self.config.retry_ms));
+        };
+        self.not_before(id, now.mono);
+        match self.ids.get(id).map(|entry| self.next_step(now, entry)) {
+            Some(Step::Abort) if !self.is_unloading => self.abort(now, id, Some(fresh), out),
+            _ => self.go_on(now, id, out),
+        }
+    }
+
+    /// Nothing is done of itself with an id before this.
+    fn not_before(&mut self, id: &Name, at: Mono) {
+        let is_known = self.change(id, |entry| match entry {
+            Some(entry) => {
+                entry.not_before = at;
+                entry.pending.is_none() && !entry.marking.as_ref().is_some_and(Marking::waits)
+            }
+            None => false,
+        });
+        if is_known && !self.is_unloading {
+            self.timers.set(id.clone(), at);
         }
     }
 

@@ -19,7 +19,7 @@ impl TxnCoordinator {
     ) {
         self.next_append += 1;
         let append = self.next_append;
-        let records = [txn_record(id, facts.as_ref())].into();
+        let records = [txn_record(id, facts.as_ref(), self.config.version)].into();
         let bytes = facts.as_ref().map_or(0, TxnFacts::memory);
         self.change(id, |entry| {
             if let Some(entry) = entry {
@@ -49,8 +49,8 @@ impl TxnCoordinator {
         self.late += 1;
         let error = client_error(error);
         match &mut write.then {
-            TxnThen::Init(token) | TxnThen::Fence(token) => {
-                out.extend(token.take().map(|it| TxnEffect::Inited(it, Err(error))));
+            TxnThen::Producer(token) | TxnThen::Fence(token) => {
+                out.extend(token.take().map(|it| TxnEffect::Producer(it, Err(error))));
             }
             TxnThen::Done(token) => {
                 out.extend(token.take().map(|it| TxnEffect::Done(it, error)));
@@ -75,10 +75,8 @@ impl TxnCoordinator {
         let TxnWrite {
             id, facts, then, ..
         } = write;
-        let producer = facts.as_ref().map(|facts| TxnProducer {
-            id: facts.producer_id,
-            epoch: facts.epoch,
-        });
+        let producer = facts.as_ref().map(TxnFacts::next_producer);
+        let producer = producer.map(|(id, epoch)| TxnProducer { id, epoch });
         let is_written = result.is_ok();
         let not_before = match is_written {
             true => now.mono,
@@ -98,19 +96,19 @@ impl TxnCoordinator {
         });
         let error = result.err().map_or(ErrorCode::None, client_error);
         match then {
-            TxnThen::Init(token) => {
+            TxnThen::Producer(token) => {
                 let result = match producer {
                     Some(producer) if is_written => Ok(producer),
                     _ => Err(error),
                 };
-                out.extend(token.map(|it| TxnEffect::Inited(it, result)));
+                out.extend(token.map(|it| TxnEffect::Producer(it, result)));
             }
             TxnThen::Fence(token) => {
                 let error = match is_written {
                     true => ErrorCode::ConcurrentTransactions,
                     false => error,
                 };
-                out.extend(token.map(|it| TxnEffect::Inited(it, Err(error))));
+                out.extend(token.map(|it| TxnEffect::Producer(it, Err(error))));
             }
             TxnThen::Done(token) => out.extend(token.map(|it| TxnEffect::Done(it, error))),
             TxnThen::Nothing => {}

@@ -5,10 +5,11 @@
 //! - From version 3 on, a client's software name and version must be letters, digits, '-' and
 //!   '.', beginning and ending with a letter or digit, or else INVALID_REQUEST (KIP-511).
 //! - Version 5: a client that means another cluster or node gets REBOOTSTRAP_REQUIRED (KIP-1242).
-//! - The only feature (from version 3 on) is metadata.version, at Kafka 4.4's level: tools take the release
-//!   from it whose requests they may use. The others make clients rely on what is not there yet:
-//!   transaction.version on transactions, group.version, streams.version and share.version on group
-//!   protocols, eligible.leader.replicas.version on replicas.
+//! - Features are told from version 3 on. metadata.version is at Kafka 4.4's level: tools take the release from it
+//!   whose requests they may use. transaction.version is 2 as soon as all brokers know what that is (KIP-890): by it
+//!   clients choose versions of Produce, EndTxn and TxnOffsetCommit. The others make clients rely on what is not
+//!   there yet: group.version, streams.version and share.version on group protocols,
+//!   eligible.leader.replicas.version on replicas.
 
 use bytes::Bytes;
 use kafka_wire::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
@@ -16,6 +17,7 @@ use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::handler::{Answer, Ctx};
 use crate::base::ErrorCode;
+use crate::controller::{TRANSACTION_VERSIONS, transaction_version};
 use crate::wire::{self, Api, RequestHeader};
 
 /// Answers an ApiVersions request of any version, from what is claimed to be served.
@@ -59,19 +61,31 @@ fn encoded(correlation_id: i32, version: i16, response: &ApiVersionsResponse) ->
     }
 }
 
-/// The level has no effect here and cannot be changed, so that only one is supported.
+/// The level of metadata.version, 4.4-IV2. It has no effect here and cannot be changed, so that only one is supported.
+const METADATA_VERSION: i16 = 33;
+
+/// As in Kafka what is at 0 is not among what is finalized.
 fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
-    const NAME: &str = "metadata.version";
-    /// 4.4-IV2.
-    const LEVEL: i16 = 33;
-    let mut supported = SupportedFeatureKey::default();
-    supported.name = NAME.into();
-    (supported.min_version, supported.max_version) = (LEVEL, LEVEL);
-    let mut finalized = FinalizedFeatureKey::default();
-    finalized.name = NAME.into();
-    (finalized.min_version_level, finalized.max_version_level) = (LEVEL, LEVEL);
-    response.supported_features = vec![supported];
-    response.finalized_features = vec![finalized];
+    let transactions = transaction_version(ctx.image.features);
+    for (name, (least, most), level) in [
+        (
+            "metadata.version",
+            (METADATA_VERSION, METADATA_VERSION),
+            METADATA_VERSION,
+        ),
+        ("transaction.version", TRANSACTION_VERSIONS, transactions),
+    ] {
+        let mut supported = SupportedFeatureKey::default();
+        supported.name = name.into();
+        (supported.min_version, supported.max_version) = (least, most);
+        response.supported_features.push(supported);
+        if level > 0 {
+            let mut finalized = FinalizedFeatureKey::default();
+            finalized.name = name.into();
+            (finalized.min_version_level, finalized.max_version_level) = (level, level);
+            response.finalized_features.push(finalized);
+        }
+    }
     // Clients keep what comes with the largest one.
     response.finalized_features_epoch = i64::try_from(ctx.image.version).unwrap_or(i64::MAX);
 }
@@ -103,6 +117,7 @@ mod tests {
     use super::super::testing::{Cluster, text};
     use super::*;
     use crate::broker::apis::claims;
+    use crate::controller::FEATURE_LEVEL;
 
     fn request(name: &str, version: &str) -> ApiVersionsRequest {
         let mut request = ApiVersionsRequest::default();
@@ -112,7 +127,9 @@ mod tests {
     }
 
     fn ask(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
-        Cluster::new().read(version, request, |ctx, header, body| {
+        let mut cluster = Cluster::new();
+        cluster.image.features = FEATURE_LEVEL;
+        cluster.read(version, request, |ctx, header, body| {
             api_versions(ctx, header, body, claims())
         })
     }
@@ -130,10 +147,34 @@ mod tests {
             if version < 3 {
                 assert_eq!(features, []);
             } else {
-                assert_eq!(features, [("metadata.version", 33)]);
+                assert_eq!(
+                    features,
+                    [("metadata.version", 33), ("transaction.version", 2)]
+                );
                 assert!(response.finalized_features_epoch >= 0);
             }
         }
+    }
+
+    #[test]
+    fn transactions_are_of_version_2_when_all_brokers_know_it() {
+        let mut cluster = Cluster::new();
+        cluster.image.features = FEATURE_LEVEL - 1;
+        let request = request("x", "1");
+        let response = cluster.read(4, &request, |ctx, header, body| {
+            api_versions(ctx, header, body, claims())
+        });
+        let finalized = response.finalized_features.iter();
+        let finalized: Vec<_> = finalized.map(|it| it.name.as_str()).collect();
+        assert_eq!(finalized, ["metadata.version"]);
+        let supported = response.supported_features.iter();
+        let supported: Vec<_> = supported
+            .map(|it| (it.name.as_str(), it.max_version))
+            .collect();
+        assert_eq!(
+            supported,
+            [("metadata.version", 33), ("transaction.version", 2)]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
+use super::refusals::{Refusals, in_transaction_of, refusal};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
 use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Mono, ShardId, StoreId, TopicId, limits};
@@ -43,6 +44,7 @@ pub struct Coordinators {
     loads: Loads,
     snapshots: Snapshots,
     early: EarlyCommits,
+    refusals: Refusals,
     /// The version of the metadata that is served by.
     served: u64,
 }
@@ -69,6 +71,7 @@ impl Coordinators {
             loads: Loads::new(Worker::Offsets),
             snapshots: Snapshots::default(),
             early: EarlyCommits::default(),
+            refusals: Refusals::default(),
             served: 0,
         }
     }
@@ -206,17 +209,29 @@ impl Coordinators {
                 continue;
             }
             let token = self.token();
-            self.waits.insert(token, (req, slot));
+            let transaction = in_transaction_of(&question);
             self.host.ask(fx.now, token, question, &mut effects);
             if let Some(HostEffect::Answer(_, answer)) = effects.last() {
                 left = left.saturating_sub(answer.things());
+                if let (Some(transaction), Some(error)) = (transaction, refusal(answer)) {
+                    effects.pop();
+                    self.refusals
+                        .begin(token, (req, slot), transaction, error, fx);
+                    continue;
+                }
             }
+            self.waits.insert(token, (req, slot));
         }
         if !again.is_empty() {
             let (id, answers) = (req.id, again);
             fx.send(req.shard, Msg::GroupsDone { id, answers });
         }
         self.perform(effects, image, fx);
+    }
+
+    /// What was asked about the transaction of a commit that is refused has come to this.
+    pub fn transaction_told(&mut self, number: u64, errors: &[ErrorCode], fx: &mut Fx<'_>) {
+        self.refusals.told(number, errors, fx);
     }
 
     /// Lets the coordinators see the time.
@@ -498,11 +513,11 @@ fn send(
     send_batch(place, (batch, producer.map(in_transaction)), of, fx)
 }
 
-/// The partition is part of the transaction already, or the commit is refused: AddOffsetsToTxn has made it one.
+/// The partition is part of the transaction already, because AddOffsetsToTxn has made it one; or it becomes one now.
 fn in_transaction(producer: &TransactionalProducer) -> InTransaction {
     InTransaction {
         transactional_id: producer.transactional_id.clone(),
-        adds: false,
+        adds: producer.adds,
         knows_abortable: producer.knows_abortable,
     }
 }

@@ -1,10 +1,9 @@
 //! The group APIs. `plan.rs`: what a request asks the coordinators of its groups, and what is made of their answers;
 //! `commits.rs`, `transactional.rs`, `offsets.rs`, `members.rs`, `describe.rs` have the plans, `find.rs` is
-//! FindCoordinator, which the image answers.
-//! `front.rs` asks the shards that own the partitions of the groups (`topic.rs`) and waits for all of them; `host.rs`
-//! is such a shard's part, with `load.rs` for what was there before, `snapshots.rs` for what is written once more, and
-//! `early.rs` for what came by metadata that it is still to serve by.
-//! `super::apis` lists keys and versions.
+//! FindCoordinator, which the image answers. `front.rs` asks the shards that own the partitions of the groups
+//! (`topic.rs`) and waits for all of them; `host.rs` is such a shard's part, with `load.rs` for what was there before,
+//! `snapshots.rs` for what is written once more, `early.rs` for what came by metadata that it is still to serve by, and
+//! `refusals.rs` for commits in transactions that groups refuse. `super::apis` lists keys and versions.
 //!
 //! Deviation from Kafka: LeaveGroup is answered when the members are gone from the
 //! group, not when a record says so; after a crash such members end with their session.
@@ -20,6 +19,7 @@ pub mod load;
 mod members;
 mod offsets;
 mod plan;
+mod refusals;
 mod snapshots;
 #[cfg(test)]
 mod tests;

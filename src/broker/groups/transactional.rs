@@ -1,8 +1,8 @@
-//! TxnOffsetCommit (28), versions 0-4: offsets that count when the transaction of a producer is committed.
+//! TxnOffsetCommit (28), versions 0-6: offsets that count when the transaction of a producer is committed.
 //!
-//! The producer has made the partition of `__consumer_offsets` a part of its transaction by AddOffsetsToTxn. That it is
-//! one is asked of the coordinator of transactions before anything is appended, in every version (KIP-890). Unlike
-//! Kafka the group is asked first, so of two errors another one is told.
+//! Up to version 4 the producer has made the partition of `__consumer_offsets` a part of its transaction by
+//! AddOffsetsToTxn. That it is one is asked of the coordinator of transactions before anything is appended (KIP-890,
+//! part 1). From version 5 on it becomes one by that (part 2).
 
 use bytes::Bytes;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -17,6 +17,7 @@ use super::answers::{error_of, set_commit_error};
 use super::commits::{Checked, Stamp, check_commit};
 use super::plan::{GroupPlan, PlanCx, name};
 use crate::base::ErrorCode;
+use crate::controller::transaction_version;
 use crate::coordinator::GroupAsk;
 use crate::group::TransactionalProducer;
 use crate::group::writes::CommitRequest;
@@ -26,6 +27,10 @@ use crate::wire::{RequestHeader, WireError, decode};
 const KNOWS_LOADING_SINCE: i16 = 2;
 /// From this version on clients know TRANSACTION_ABORTABLE.
 const KNOWS_ABORTABLE_SINCE: i16 = 4;
+/// From this version on the offsets are of a transaction of version 2.
+const ADDS_SINCE: i16 = 5;
+/// From this version on topics are known by their ids, as from this one of OffsetCommit on.
+const TOPIC_IDS_SINCE: (i16, i16) = (6, 10);
 
 /// TxnOffsetCommit.
 pub fn txn_offset_commit(
@@ -37,8 +42,11 @@ pub fn txn_offset_commit(
     let version = header.version;
     let stamp = Stamp::new(cx, None);
     let topics: Vec<_> = request.topics.into_iter().map(as_commit).collect();
-    // Topics are named, in these versions.
-    let (mut response, offsets) = match check_commit(cx.image, 0, &topics, &stamp) {
+    let as_version = match version >= TOPIC_IDS_SINCE.0 {
+        true => TOPIC_IDS_SINCE.1,
+        false => 0,
+    };
+    let (mut response, offsets) = match check_commit(cx.image, as_version, &topics, &stamp) {
         Checked::Offsets(response, offsets) => (response, offsets),
         // As in Kafka neither is the transaction looked at.
         Checked::Unknown(response) => {
@@ -55,6 +63,7 @@ pub fn txn_offset_commit(
             id: request.producer_id,
             epoch: request.producer_epoch,
             transactional_id: name(&request.transactional_id),
+            adds: version >= ADDS_SINCE && transaction_version(cx.image.features) >= 2,
             knows_abortable: version >= KNOWS_ABORTABLE_SINCE,
         }),
         offsets,
@@ -69,7 +78,7 @@ pub fn txn_offset_commit(
 /// What is to be committed of a topic, as without a transaction.
 fn as_commit(topic: TxnOffsetCommitRequestTopic) -> OffsetCommitRequestTopic {
     let mut commit = OffsetCommitRequestTopic::default();
-    commit.name = topic.name;
+    (commit.name, commit.topic_id) = (topic.name, topic.topic_id);
     let partitions = topic.partitions.into_iter().map(|partition| {
         let mut one = OffsetCommitRequestPartition::default();
         one.partition_index = partition.partition_index;
@@ -87,7 +96,7 @@ fn response_of(topics: Vec<OffsetCommitResponseTopic>, version: i16) -> TxnOffse
     let mut response = TxnOffsetCommitResponse::default();
     let topics = topics.into_iter().map(|topic| {
         let mut answer = TxnOffsetCommitResponseTopic::default();
-        answer.name = topic.name;
+        (answer.name, answer.topic_id) = (topic.name, topic.topic_id);
         let partitions = topic.partitions.into_iter().map(|partition| {
             let mut one = TxnOffsetCommitResponsePartition::default();
             one.partition_index = partition.partition_index;

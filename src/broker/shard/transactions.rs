@@ -4,7 +4,7 @@
 use super::Shard;
 use crate::base::ShardId;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{MarkerAsker, Msg};
+use crate::broker::msg::{MarkerAsker, Msg, ReqRef};
 use crate::broker::txn;
 use crate::wire::Api;
 
@@ -17,7 +17,10 @@ impl Shard {
                 let question = (req, question);
                 self.transactions.ask_transaction(from, question, front, fx);
             }
-            Msg::TransactionTold { id, errors } => self.jobs.produce.told(owner, id, &errors, fx),
+            Msg::TransactionTold { id, errors } => match ReqRef::number_of_transactions(id) {
+                Some(number) => self.coordinators.transaction_told(number, &errors, fx),
+                None => self.jobs.produce.told(owner, id, &errors, fx),
+            },
             Msg::WriteMarkers { asker, markers } => {
                 self.jobs.markers.begin(owner, asker, markers, fx);
             }

@@ -8,7 +8,7 @@ use crate::base::coordinating::partition_for;
 use crate::base::{ErrorCode, name};
 use crate::broker::groups::OFFSETS_TOPIC;
 use crate::coordinator::TxnAsk;
-use crate::txn::TxnProducer;
+use crate::txn::{TxnProducer, TxnVersion};
 use crate::wire::{RequestHeader, WireError, decode};
 
 const FENCED_SINCE: i16 = 2;
@@ -34,7 +34,12 @@ pub fn add_offsets_to_txn(
         id: request.producer_id,
         epoch: request.producer_epoch,
     };
-    let ask = TxnAsk::Add(id_of(&request.transactional_id), producer, vec![offsets]);
+    let ask = TxnAsk::Add(
+        id_of(&request.transactional_id),
+        producer,
+        vec![offsets],
+        TxnVersion::V0,
+    );
     let version = header.version;
     Ok(TxnPlan::ask(vec![ask], move |mut answers| {
         let error: ErrorCode = fenced_since(FENCED_SINCE, version, error_of(answers.next()));

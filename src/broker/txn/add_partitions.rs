@@ -1,5 +1,6 @@
 //! AddPartitionsToTxn (24): versions 0-3 are a client's, of one transaction; 4 and 5 are what brokers ask before they
-//! append the first batch of a transaction to a partition (KIP-890), of many, and only look if `VerifyOnly` says so.
+//! append the first batch of a transaction to a partition (KIP-890), of many. They only look if `VerifyOnly` says so,
+//! and otherwise add what a client of version 2 writes to.
 
 use bytes::Bytes;
 use kafka_wire::add_partitions_to_txn_request::{
@@ -15,7 +16,7 @@ use super::plan::{TxnPlan, TxnPlanCx, fenced_since, id_of};
 use crate::base::ErrorCode;
 use crate::controller::Image;
 use crate::coordinator::{TxnAnswer, TxnAsk};
-use crate::txn::{TxnPartition, TxnProducer};
+use crate::txn::{TxnPartition, TxnProducer, TxnVersion};
 use crate::wire::{RequestHeader, WireError, decode};
 
 const MANY_SINCE: i16 = 4;
@@ -103,18 +104,21 @@ fn unknown(image: &Image, partitions: &[TxnPartition]) -> Option<Vec<ErrorCode>>
 }
 
 fn many(cx: &TxnPlanCx<'_>, version: i16, transactions: Vec<Transaction>) -> TxnPlan {
+    // What brokers add is of transactions of version 2, if the cluster has those.
+    let adds_by = match version >= MANY_SINCE {
+        true => cx.version(),
+        false => TxnVersion::V0,
+    };
     let mut asks = Vec::new();
     let known = transactions.iter().map(|one| {
         let partitions = one.partitions();
-        if !one.verify_only
-            && let Some(errors) = unknown(cx.image, &partitions)
-        {
+        if let Some(errors) = unknown(cx.image, &partitions) {
             return Known::Errors(errors);
         }
         let id = id_of(&one.id);
         asks.push(match one.verify_only {
             true => TxnAsk::Verify(id, one.producer, partitions),
-            false => TxnAsk::Add(id, one.producer, partitions),
+            false => TxnAsk::Add(id, one.producer, partitions, adds_by),
         });
         Known::Asked
     });

@@ -162,7 +162,7 @@ impl MarkersOfNodes {
                                 producer_epoch: marker.producer_epoch,
                                 coordinator_epoch: marker.coordinator_epoch,
                                 commits: marker.transaction_result,
-                                version: 0,
+                                version: marker.transaction_version,
                             });
                             None
                         }

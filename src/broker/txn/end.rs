@@ -1,34 +1,61 @@
-//! EndTxn (26), versions 0-4: those of transactions before version 2. It is answered when it is decided; the markers
-//! come behind that.
+//! EndTxn (26). It is answered when it is decided; the markers come behind that.
+//!
+//! From version 5 on it is of a transaction of version 2 (KIP-890): the answer says as whom the producer goes on.
+//! Clients that know ApiVersions' features do not send it before the cluster's `transaction.version` is 2.
 
 use bytes::Bytes;
 use kafka_wire::{EndTxnRequest, EndTxnResponse};
 
-use super::plan::{TxnPlan, TxnPlanCx, error_of, fenced_since, id_of};
+use super::plan::{TxnPlan, TxnPlanCx, fenced_since, id_of, producer_of};
+use crate::base::ErrorCode;
 use crate::coordinator::TxnAsk;
-use crate::txn::TxnProducer;
+use crate::txn::{EndTxn, TxnProducer, TxnVersion};
 use crate::wire::{RequestHeader, WireError, decode};
 
 const FENCED_SINCE: i16 = 2;
+const BUMPS_EPOCH_SINCE: i16 = 5;
 
 /// EndTxn.
 pub fn end_txn(
-    _: &TxnPlanCx<'_>,
+    cx: &TxnPlanCx<'_>,
     header: &RequestHeader,
     body: Bytes,
 ) -> Result<TxnPlan, WireError> {
     let request: EndTxnRequest = decode(body, header.version)?;
-    let producer = TxnProducer {
-        id: request.producer_id,
-        epoch: request.producer_epoch,
-    };
-    let id = id_of(&request.transactional_id);
     let version = header.version;
-    let ask = TxnAsk::End(id, producer, request.committed);
+    let by = match version >= BUMPS_EPOCH_SINCE {
+        true => cx.version(),
+        false => TxnVersion::V0,
+    };
+    if by.bumps_epoch() != (version >= BUMPS_EPOCH_SINCE) {
+        let unsupported = Err(ErrorCode::UnsupportedVersion);
+        return Ok(TxnPlan::known(response(unsupported)));
+    }
+    let ask = TxnAsk::End(EndTxn {
+        id: id_of(&request.transactional_id),
+        producer: TxnProducer {
+            id: request.producer_id,
+            epoch: request.producer_epoch,
+        },
+        commits: request.committed,
+        version: by,
+        fresh: None,
+    });
     Ok(TxnPlan::ask(vec![ask], move |mut answers| {
-        let error = fenced_since(FENCED_SINCE, version, error_of(answers.next()));
-        let mut response = EndTxnResponse::default();
-        response.error_code = error.code();
-        response
+        let ended = producer_of(answers.next());
+        response(ended.map_err(|error| fenced_since(FENCED_SINCE, version, error)))
     }))
+}
+
+fn response(ended: Result<TxnProducer, ErrorCode>) -> EndTxnResponse {
+    let mut response = EndTxnResponse::default();
+    (response.producer_id, response.producer_epoch) = (-1, -1);
+    match ended {
+        Ok(producer) => {
+            response.producer_id = producer.id;
+            response.producer_epoch = producer.epoch;
+        }
+        Err(error) => response.error_code = error.code(),
+    }
+    response
 }

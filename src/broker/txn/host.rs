@@ -27,11 +27,11 @@ use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
 use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
-use crate::controller::Image;
+use crate::controller::{Image, transaction_version};
 use crate::coordinator::{TxnAnswer, TxnAsk, TxnHost, TxnHostEffect};
 use crate::record::BatchInfo;
 use crate::store::DiskError;
-use crate::txn::{InitTxn, TxnConfig, TxnProducer};
+use crate::txn::{NeedsId, TxnConfig, TxnProducer, TxnVersion};
 use crate::wire::RequestHeader;
 
 /// How long after it was refused something is tried again, ms.
@@ -61,8 +61,8 @@ struct Appending {
 /// What the control shard was asked for.
 #[derive(Debug)]
 enum Calling {
-    /// A producer id, for this question.
-    ProducerId(u64, i32, InitTxn),
+    /// A producer id, for this partition.
+    ProducerId(i32, NeedsId),
     /// To ask another node about so many partitions.
     Verification(ReqRef, usize),
 }
@@ -137,6 +137,7 @@ impl TxnCoordinators {
                 max_timeout_ms: config.transaction_max_timeout_ms,
                 id_expiration_ms: config.transactional_id_expiration_ms.into(),
                 retry_ms: RETRY_MS,
+                version: TxnVersion::V0,
             }),
             led: LedPartitions::new(),
             waits: IdMap::default(),
@@ -177,6 +178,8 @@ impl TxnCoordinators {
     /// The image is served by here: takes over the partitions that this shard leads, gives up those that it leads no
     /// more.
     pub fn adopted(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let version = transaction_version(image.features);
+        self.host.set_version(TxnVersion::of_number(version));
         let led = led_by(image, TRANSACTIONS_TOPIC, owner);
         let before = std::mem::replace(&mut self.led, led);
         for (index, before) in before {
@@ -287,7 +290,7 @@ impl TxnCoordinators {
             epoch: question.producer_epoch,
         };
         let ask = match question.adds {
-            true => TxnAsk::Add(id, producer, partitions),
+            true => TxnAsk::Add(id, producer, partitions, TxnVersion::V2),
             false => TxnAsk::Verify(id, producer, partitions),
         };
         let (token, mut effects) = (self.number(), Vec::new());
@@ -354,20 +357,14 @@ impl TxnCoordinators {
         }
         let answer = frame_of(answer);
         match self.calls.remove(&number) {
-            Some(Calling::ProducerId(token, partition, mut request)) => {
+            Some(Calling::ProducerId(partition, needs)) => {
                 let (_, version) = INIT_PRODUCER_ID;
                 let response = answer
                     .and_then(|frame| answer_of::<InitProducerIdRequest>(frame, version))
                     .ok()
                     .filter(|response| response.error_code == 0);
-                let mut effects = Vec::new();
-                if let Some(response) = response {
-                    request.fresh = Some(response.producer_id);
-                    let ask = TxnAsk::Init(request);
-                    self.host.ask(fx.now, (token, partition), ask, &mut effects);
-                } else {
-                    effects.push(no_id(token));
-                }
+                let id = response.map(|response| response.producer_id);
+                let effects = self.got_id((partition, needs), id, fx);
                 self.perform(effects, image, fx);
             }
             Some(Calling::Verification(req, count)) => {
@@ -381,6 +378,14 @@ impl TxnCoordinators {
         }
     }
 
+    /// Hands on a producer id that nobody has; `None`: there is none to be had now.
+    fn got_id(&mut self, of: (i32, NeedsId), id: Option<i64>, fx: &Fx<'_>) -> Vec<TxnHostEffect> {
+        let mut effects = Vec::new();
+        let id = id.ok_or(ErrorCode::CoordinatorNotAvailable);
+        self.host.got_id(fx.now, of, id, &mut effects);
+        effects
+    }
+
     /// Lets the coordinators see the time.
     pub fn tick(&mut self, image: &Image, fx: &mut Fx<'_>) {
         if fx.now.mono < self.next_deadline() {
@@ -392,10 +397,10 @@ impl TxnCoordinators {
             && until <= fx.now.mono
         {
             self.ids_until.pop_front();
-            if let Some(Calling::ProducerId(token, ..)) = self.calls.remove(&number) {
+            if let Some(Calling::ProducerId(partition, needs)) = self.calls.remove(&number) {
                 let req = ReqRef::of_transactions(fx.me, number);
                 fx.send(ShardId(0), Msg::ControlCancel { req });
-                effects.push(no_id(token));
+                effects.extend(self.got_id((partition, needs), None, fx));
             }
         }
         self.perform(effects, image, fx);
@@ -512,10 +517,10 @@ impl TxnCoordinators {
             let mut more = Vec::new();
             match effect {
                 TxnHostEffect::Answer(token, answer) => self.answer(token, answer, fx),
-                TxnHostEffect::NeedsProducerId(token, partition, request) => {
+                TxnHostEffect::NeedsProducerId(partition, needs) => {
                     let number = self.number();
-                    let calling = Calling::ProducerId(token, partition, request);
-                    self.calls.insert(number, calling);
+                    self.calls
+                        .insert(number, Calling::ProducerId(partition, needs));
                     let until = fx.now.mono.plus_ms(PRODUCER_ID_WITHIN_MS);
                     self.ids_until.push_back((until, number));
                     ask_for_id(number, fx);
@@ -599,14 +604,6 @@ impl TxnCoordinators {
             None => {}
         }
     }
-}
-
-/// There is no producer id to be had now.
-fn no_id(token: u64) -> TxnHostEffect {
-    TxnHostEffect::Answer(
-        token,
-        TxnAnswer::Inited(Err(ErrorCode::CoordinatorNotAvailable)),
-    )
 }
 
 /// Asks the control shard for a producer id that nobody has.

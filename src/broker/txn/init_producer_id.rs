@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::plan::{TxnPlan, TxnPlanCx, fenced_since, id_of};
+use super::plan::{TxnPlan, TxnPlanCx, fenced_since, id_of, producer_of};
 use crate::base::ErrorCode;
-use crate::coordinator::{TxnAnswer, TxnAsk};
+use crate::coordinator::TxnAsk;
 use crate::txn::{InitTxn, TxnProducer};
 use crate::wire::{RequestHeader, WireError, decode};
 
@@ -38,10 +38,7 @@ pub fn init_transactions(
     });
     let version = header.version;
     Ok(TxnPlan::ask(vec![ask], move |mut answers| {
-        let inited = match answers.next() {
-            Some(TxnAnswer::Inited(inited)) => inited,
-            _ => Err(ErrorCode::UnknownServerError),
-        };
+        let inited = producer_of(answers.next());
         response(inited.map_err(|error| fenced_since(FENCED_SINCE, version, error)))
     }))
 }

@@ -15,17 +15,32 @@ use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Mono, Name, NodeId, Shar
 use crate::broker::fx::Fx;
 use crate::broker::msg::{ControlCall, MarkerAsker, MarkerPart, Msg, ReqRef};
 use crate::controller::Image;
-use crate::txn::{MarkersToSend, TxnPartition};
+use crate::txn::{MarkersToSend, TxnPartition, TxnVersion};
 use crate::wire::{Api, RequestHeader};
 
-/// The version in which nodes ask each other.
-const VERSION: i16 = 1;
+/// The version in which nodes ask each other; before transactions of version 2 there may be nodes that do not know the
+/// newer one.
+const fn call_version(of: TxnVersion) -> i16 {
+    match of.bumps_epoch() {
+        true => 2,
+        false => 1,
+    }
+}
+
+/// What a marker says of it; it may be any number that was read from a record.
+const fn marker_version(of: TxnVersion) -> i8 {
+    match of.bumps_epoch() {
+        true => 2,
+        false => 0,
+    }
+}
 
 /// Markers of one transaction that were sent together.
 #[derive(Debug)]
 struct Sent {
     /// The partition of `__transaction_state`, the id, and the round.
     of: (i32, Name, u64),
+    version: TxnVersion,
     /// Those of which nothing is known yet, by slot, and how many they are.
     partitions: Vec<Option<TxnPartition>>,
     left: usize,
@@ -125,6 +140,7 @@ impl MarkerSending {
             let of = (partition, markers.id.clone(), markers.round);
             let sent = Sent {
                 of,
+                version: markers.version,
                 left: partitions.len(),
                 partitions: partitions.into_iter().map(Some).collect(),
             };
@@ -140,7 +156,7 @@ impl MarkerSending {
                 producer_epoch: markers.producer.epoch,
                 coordinator_epoch: epoch.0,
                 commits: markers.commits,
-                version: 0,
+                version: marker_version(markers.version),
             };
             let parts = all.iter().enumerate().map(part).collect();
             let id = note(all.into_iter().map(|(it, _)| it).collect());
@@ -182,7 +198,8 @@ impl MarkerSending {
     /// Another node has answered, or is lost.
     pub fn called(&mut self, number: u64, answer: Result<Bytes, String>) -> Option<Marked> {
         let sent = self.sent.remove(&number)?;
-        let errors = answer.and_then(|frame| answer_of::<WriteTxnMarkersRequest>(frame, VERSION));
+        let version = call_version(sent.version);
+        let errors = answer.and_then(|frame| answer_of::<WriteTxnMarkersRequest>(frame, version));
         let mut known = BTreeMap::new();
         match errors {
             Ok(response) => {
@@ -244,6 +261,7 @@ fn request(
     marker.producer_epoch = markers.producer.epoch;
     marker.transaction_result = markers.commits;
     marker.coordinator_epoch = epoch.0;
+    marker.transaction_version = marker_version(markers.version);
     for topic in partitions.chunk_by(|one, next| one.0 == next.0) {
         let mut of_topic = WritableTxnMarkerTopic::default();
         of_topic.name = StrBytes::from(&*topic[0].0);
@@ -252,11 +270,12 @@ fn request(
     }
     let mut request = WriteTxnMarkersRequest::default();
     request.markers.push(marker);
-    let body = request.encode_to_bytes(ApiVersion::new(VERSION));
+    let version = call_version(markers.version);
+    let body = request.encode_to_bytes(ApiVersion::new(version));
     ControlCall {
         header: RequestHeader {
             key: Api::WRITE_TXN_MARKERS,
-            version: VERSION,
+            version,
             correlation_id: 0,
             client_id: None,
         },

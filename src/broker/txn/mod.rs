@@ -2,7 +2,7 @@
 //! made of their answers; `init_producer_id.rs`, `add_partitions.rs`, `add_offsets.rs`, `end.rs`, `describe.rs` have
 //! the plans. `front.rs` asks the shards that own the partitions of the ids (`groups::topic`) and waits for all of
 //! them; `host.rs` is such a shard's part, with `markers.rs` for the markers that are on their way. `carried.rs`: what
-//! nodes ask each other. `super::apis` lists keys and versions; transactions of version 2 (KIP-890) are not served.
+//! nodes ask each other. `super::apis` lists keys and versions.
 
 mod add_offsets;
 mod add_partitions;

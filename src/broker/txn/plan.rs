@@ -8,8 +8,9 @@ use kafka_wire_core::StrBytes;
 use crate::base::{ErrorCode, Name};
 use crate::broker::groups::{MakeResponse, name};
 use crate::config::BrokerConfig;
-use crate::controller::Image;
+use crate::controller::{Image, transaction_version};
 use crate::coordinator::{TxnAnswer, TxnAsk, TxnFilter};
+use crate::txn::{TxnProducer, TxnVersion};
 use crate::wire::{RequestHeader, WireError};
 
 /// What is known where a request comes in.
@@ -17,6 +18,13 @@ use crate::wire::{RequestHeader, WireError};
 pub struct TxnPlanCx<'a> {
     pub image: &'a Image,
     pub config: &'a BrokerConfig,
+}
+
+impl TxnPlanCx<'_> {
+    /// The cluster's `transaction.version`.
+    pub fn version(&self) -> TxnVersion {
+        TxnVersion::of_number(transaction_version(self.image.features))
+    }
 }
 
 /// Makes a plan of a request. An error closes the connection.
@@ -56,6 +64,14 @@ pub fn error_of(answer: Option<TxnAnswer>) -> ErrorCode {
     match answer {
         Some(TxnAnswer::Done(error)) => error,
         _ => ErrorCode::UnknownServerError,
+    }
+}
+
+/// As whom a producer goes on, or why not.
+pub fn producer_of(answer: Option<TxnAnswer>) -> Result<TxnProducer, ErrorCode> {
+    match answer {
+        Some(TxnAnswer::Producer(result)) => result,
+        _ => Err(ErrorCode::UnknownServerError),
     }
 }
 

@@ -10,10 +10,10 @@
 //! long that takes.
 //!
 //! Before a batch begins a transaction in its partition, the coordinator of its transactional id is asked whether the
-//! partition is part of that (KIP-890); meanwhile it waits at the owner (`verifying`), whatever its `acks`.
+//! partition is part of that (KIP-890); meanwhile it waits at the owner (`verifying`), whatever its `acks`. From
+//! version 12 on the partition becomes part of it by that, if the cluster's `transaction.version` is 2.
 //!
-//! Deviations: no produce waits for other replicas for more than ten minutes. As without `transaction.version` 2, a
-//! client has to add partitions itself, in version 12 too.
+//! Deviations: no produce waits for other replicas for more than ten minutes.
 
 use bytes::Bytes;
 
@@ -57,8 +57,7 @@ impl Produces {
         let bytes = body.len();
         let request =
             ProduceRequest::parse(body, header.version).map_err(|error| error.to_string())?;
-        let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
-        let job = ProduceJob::new(reply_to, header, request, bytes, open_bytes_max);
+        let job = ProduceJob::new(reply_to, header, request, bytes, front);
         self.validate_now(front, job, fx);
         Ok(())
     }

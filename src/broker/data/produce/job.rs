@@ -16,7 +16,7 @@ use crate::broker::msg::{
     Appender, InTransaction, Msg, ProducePart, ProduceParts, Produced, ReqRef,
 };
 use crate::config::TopicConfig;
-use crate::controller::Topic;
+use crate::controller::{Topic, transaction_version};
 use crate::log::check_message_size;
 use crate::record;
 use crate::replica::Mark;
@@ -96,6 +96,8 @@ pub const REQUEST_COST: usize = PART_COST / 8;
 const PART_COST: usize = VALIDATION_SLICE_WORK / LOGS_CHANGED_PER_SLICE;
 /// From this version on clients know TRANSACTION_ABORTABLE (KIP-890).
 const ABORTABLE_FROM: i16 = 11;
+/// From this version on transactions are of version 2, if the cluster's are (KIP-890, part 2).
+const ADDS_FROM: i16 = 12;
 /// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
 /// bytes decompressed.
 const BATCH_COST: usize = 64;
@@ -108,8 +110,10 @@ impl ProduceJob {
         header: &RequestHeader,
         mut request: ProduceRequest,
         bytes: usize,
-        open_bytes_max: usize,
+        front: &Front,
     ) -> Self {
+        let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
+        let adds = header.version >= ADDS_FROM && transaction_version(front.image.features) >= 2;
         let topics = request.topics.iter_mut();
         let partitions = topics.flat_map(|topic| &mut topic.partitions);
         let batches: Vec<Option<Bytes>> = partitions
@@ -131,8 +135,7 @@ impl ProduceJob {
             },
             transaction: request.transactional_id.map(|id| InTransaction {
                 transactional_id: Arc::from(&*id),
-                // Of transaction.version 2, which is not served.
-                adds: false,
+                adds,
                 knows_abortable: header.version >= ABORTABLE_FROM,
             }),
             batches: batches.into_iter(),

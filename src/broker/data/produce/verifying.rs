@@ -1,5 +1,7 @@
 //! Batches that would begin a transaction in their partitions, while the coordinator is asked whether these are part of
-//! it (KIP-890). What comes from the same producer for the same partition meanwhile waits behind them.
+//! it, or is to make them part of it (KIP-890). What comes from the same producer for the same partition meanwhile
+//! waits behind them. A coordinator that has something else to write about the producer, or still ends its transaction
+//! before, is asked again for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,12 +31,18 @@ struct Waiting {
     parts: Vec<(u64, Appender, ProduceParts)>,
 }
 
-/// A question, to which no answer has come.
+/// A question, to which no answer has come that lasts.
 #[derive(Debug)]
 struct Asked {
     /// What it is about, in its order.
     keys: Vec<Key>,
-    until: Mono,
+    question: TransactionQuestion,
+    /// When something is to be done about it.
+    due: Mono,
+    /// Until when it is asked again.
+    again_until: Mono,
+    /// It is to be asked again then; otherwise nobody waits for its answer any longer.
+    sleeps: bool,
 }
 
 /// See the module.
@@ -53,6 +61,15 @@ pub struct Verifying {
 pub struct Verified {
     pub parts: Vec<(Appender, ProduceParts)>,
     pub refused: Vec<(Appender, u32, Refused)>,
+}
+
+/// What is to be done about a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// It was asked too long ago.
+    Late(u64),
+    /// It is to be asked again.
+    Again(u64),
 }
 
 /// What is to be asked of one producer.
@@ -97,7 +114,7 @@ impl Verifying {
             let waiting = self.waiting.get(&key).map_or(0, |it| it.parts.len());
             let begun = match is_much || waiting >= VERIFIED_TOGETHER_MAX {
                 true => Err(ErrorCode::KafkaStorageError.into()),
-                false => open.log.begin_verification(&part.info),
+                false => open.log.begin_verification(&part.info, transaction.adds),
             };
             let (token, is_new) = match begun {
                 Ok(begun) => begun,
@@ -137,12 +154,13 @@ impl Verifying {
         }
         parts.batches = stay;
         for question in questions {
-            self.ask(question, parts.until, fx);
+            let again_ms = owner.config.add_partitions_to_txn_retry_backoff_max_ms;
+            self.ask(question, parts.until, again_ms, fx);
         }
         refused
     }
 
-    fn ask(&mut self, question: Question, until: Mono, fx: &mut Fx<'_>) {
+    fn ask(&mut self, question: Question, until: Mono, again_ms: i32, fx: &mut Fx<'_>) {
         self.questions += 1;
         let id = self.questions;
         let until = until.min(fx.now.mono.plus_ms(VERIFICATION_WAITS_MS_MAX));
@@ -154,27 +172,67 @@ impl Verifying {
         }
         let (producer_id, producer_epoch) = question.producer;
         let transaction = question.transaction;
-        self.asked.insert(id, Asked { keys, until });
-        self.deadlines.insert((until, id));
-        let question = Box::new(TransactionQuestion {
+        let question = TransactionQuestion {
             transactional_id: transaction.transactional_id,
             producer_id,
             producer_epoch,
             adds: transaction.adds,
             partitions,
             until,
-        });
+        };
+        let asked = Asked {
+            keys,
+            question,
+            due: until,
+            again_until: fx.now.mono.plus_ms(again_ms.max(0) as u64),
+            sleeps: true,
+        };
+        self.asked.insert(id, asked);
+        self.put(id, fx);
+    }
+
+    /// Asks the coordinator, perhaps [again](Due::Again).
+    pub fn put(&mut self, id: u64, fx: &mut Fx<'_>) {
+        let Some(asked) = self.asked.get_mut(&id) else {
+            return;
+        };
+        self.deadlines.remove(&(asked.due, id));
+        asked.sleeps = false;
+        asked.due = asked.question.until;
+        self.deadlines.insert((asked.due, id));
         let req = ReqRef { shard: fx.me, id };
+        let question = Box::new(asked.question.clone());
         fx.send(fx.me, Msg::AskTransaction { req, question });
+    }
+
+    /// Whether a question to which these are the answers is to be asked again, as Kafka does where a client counts on
+    /// the broker for adding partitions: it is noted then.
+    fn sleeps(&mut self, id: u64, errors: &[ErrorCode], (now, backoff_ms): (Mono, i32)) -> bool {
+        let Some(asked) = self.asked.get_mut(&id) else {
+            return false;
+        };
+        let again = now.plus_ms(backoff_ms.max(1) as u64);
+        let is_busy = errors.contains(&ErrorCode::ConcurrentTransactions);
+        if !asked.question.adds || !is_busy || again >= asked.again_until {
+            return false;
+        }
+        self.deadlines.remove(&(asked.due, id));
+        (asked.due, asked.sleeps) = (again, true);
+        self.deadlines.insert((again, id));
+        true
     }
 
     /// A coordinator has answered, with an error for each partition.
     pub fn told(&mut self, owner: &mut Owner, id: u64, errors: &[ErrorCode], now: Now) -> Verified {
         let mut verified = Verified::default();
+        let backoff_ms = owner.config.add_partitions_to_txn_retry_backoff_ms;
+        if self.sleeps(id, errors, (now.mono, backoff_ms)) {
+            return verified;
+        }
         let Some(asked) = self.asked.remove(&id) else {
             return verified;
         };
-        self.deadlines.remove(&(asked.until, id));
+        self.deadlines.remove(&(asked.due, id));
         for (place, key) in asked.keys.into_iter().enumerate() {
             let error = errors.get(place).copied();
             let error = error.unwrap_or(ErrorCode::CoordinatorNotAvailable);
@@ -216,20 +274,20 @@ impl Verifying {
         verified
     }
 
-    /// A question that was asked too long ago, or, with `all`, any.
-    pub fn late(&mut self, now: Mono, all: bool) -> Option<u64> {
-        let first = self
-            .deadlines
-            .first()
-            .filter(|(until, _)| all || *until <= now);
-        first.map(|(_, id)| *id)
+    /// A question about which something is to be done; with `all`, nobody waits for any of them any longer.
+    pub fn due(&self, now: Mono, all: bool) -> Option<Due> {
+        let first = self.deadlines.first().filter(|(due, _)| all || *due <= now);
+        let (_, id) = *first?;
+        let sleeps = self.asked.get(&id).is_some_and(|asked| asked.sleeps);
+        Some(match sleeps && !all {
+            true => Due::Again(id),
+            false => Due::Late(id),
+        })
     }
 
-    /// When [`Verifying::late`] has something to say.
+    /// When [`Verifying::due`] has something to say.
     pub fn deadline(&self) -> Mono {
-        self.deadlines
-            .first()
-            .map_or(Mono::NEVER, |(until, _)| *until)
+        self.deadlines.first().map_or(Mono::NEVER, |(due, _)| *due)
     }
 
     /// Whether nothing waits.
