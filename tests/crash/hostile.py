@@ -150,9 +150,9 @@ def malformed_records_do_not_reach_a_consumer():
             equal(produce(connection, batch(b"".join(good), 2)), 0, "two good records")
             for body, count in bad:
                 equal(produce(connection, batch(body, count)), invalid_record, f"{count} records in {body!r}")
-                packed = batch(gzip.compress(body), count, codec=1)
+                packed = batch(gzip.compress(body), count, attributes=1)
                 equal(produce(connection, packed), invalid_record, f"{count} compressed records in {body!r}")
-            equal(produce(connection, batch(gzip.compress(b"".join(good)), 2, codec=1)), 0, "two good records, compressed")
+            equal(produce(connection, batch(gzip.compress(b"".join(good)), 2, attributes=1)), 0, "two good records, compressed")
         source = reader(server.address, topic, 1)
         read = []
         while len(read) < 4:

@@ -135,7 +135,7 @@ def bomb(size: int) -> bytes:
     for _ in range(size >> 20):
         body += packer.compress(bytes(1 << 20))
     body += packer.compress(b"\0" + record(1, b"newest")) + packer.flush()
-    return batch(body, 2, codec=1)
+    return batch(body, 2, attributes=1)
 
 
 if KIND.name == "millrace":  # Kafka opens it all, in threads that a stop does not wait for.

@@ -1,12 +1,15 @@
-"""Transactions while nodes are killed: each is whole for those who read what is committed, or not there at all."""
+"""Transactions while nodes are killed: each is whole for those who read what is committed, or not there at all. librdkafka's are of
+before version 2 (KIP-890), Java's of version 2."""
 
 import contextlib
 import random
+import subprocess
 import threading
 import time
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from harness import paths
 from harness.broker import Millrace
 from harness.load import QUIET
 from harness.nodes import addresses, cluster, create, in_sync
@@ -154,6 +157,46 @@ class Copier:
         assert not self.thread.is_alive(), "the copier does not end"
 
 
+class JavaWorker:
+    """The same in Java, by transactions of version 2: a writer, or a copier."""
+
+    def __init__(self, *command: str):
+        self.told: dict[str, bool | None] = {}
+        self.committed, self.anew = 0, []
+        config = paths.ROOT / "tests" / "clients" / "java"
+        self.process = subprocess.Popen(
+            ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={config / 'log4j2.properties'}",
+             "-cp", paths.KAFKA_CLASSPATH, str(config / "TransactionWorker.java"), *command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    @classmethod
+    def writer(cls, servers: str, topic: str, seed: int) -> "JavaWorker":
+        return cls("write", servers, topic, unique("java"), str(PARTITIONS), str(RECORDS), str(seed))
+
+    @classmethod
+    def copier(cls, servers: str, source: str, copy: str) -> "JavaWorker":
+        return cls("copy", servers, source, copy, unique("java-copier"))
+
+    def _listen(self):
+        for line in self.process.stdout:
+            what, name = line.rstrip("\n").split(" ", 1)
+            if what == "anew":
+                self.anew.append(name)
+                continue
+            self.told[name] = {"committed": True, "aborted": False}.get(what)
+            self.committed += what == "committed"
+
+    def end(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(120)
+        finally:
+            self.process.kill()
+        self.thread.join(10)
+
+
 def fill(servers: str, topic: str, numbers: range):
     producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, **QUIET})
     for number in numbers:
@@ -168,13 +211,13 @@ def is_copied(servers: str, copy: str, count: int) -> bool:
     return len(found) == count
 
 
-def copies(servers: str, nodes: list, replicas: int, each: int = 1500):
+def copies(servers: str, nodes: list, replicas: int, each: int = 1500, copier_of=Copier):
     """Each of these nodes is killed, and once more, while a topic is copied that gets more records each time."""
     source, copy = unique("source"), unique("copy")
     config = {"min_insync_replicas": "2"} if replicas > 1 else {}
     for topic in (source, copy):
         create(nodes[0], topic, PARTITIONS, replicas, **config)
-    copier, count, everywhere = Copier(servers, source, copy), 0, set(range(1, replicas + 1))
+    copier, count, everywhere = copier_of(servers, source, copy), 0, set(range(1, replicas + 1))
     for killed in nodes * 2:
         before = copier.committed
         fill(servers, source, range(count, count + each))
@@ -196,12 +239,11 @@ def goes_on(writers: list[Writer], count: int = 20, seconds: float = 60):
     eventually(lambda: all(writer.committed >= was + count for writer, was in zip(writers, before)), seconds, "committed transactions")
 
 
-@test(seconds=240)
-def one_node_is_killed_and_each_transaction_is_whole_or_not_there():
+def one_node_is_killed(writer_of):
     with Millrace() as node:
         topic = unique("transactions")
         create(node, topic, PARTITIONS, 1)
-        writers = [Writer(node.address, topic, seed) for seed in range(3)]
+        writers = [writer_of(node.address, topic, seed) for seed in range(3)]
         for _ in range(4):
             goes_on(writers)
             time.sleep(random.random())
@@ -213,12 +255,21 @@ def one_node_is_killed_and_each_transaction_is_whole_or_not_there():
         judge(node.address, topic, writers)
 
 
-@test(seconds=300)
-def each_node_of_three_is_killed_and_each_transaction_is_whole_or_not_there():
+@test(seconds=240)
+def one_node_is_killed_and_each_transaction_is_whole_or_not_there():
+    one_node_is_killed(Writer)
+
+
+@test(seconds=240)
+def one_node_is_killed_and_each_transaction_of_version_2_is_whole_or_not_there():
+    one_node_is_killed(JavaWorker.writer)
+
+
+def each_node_of_three_is_killed(*writers_of):
     with cluster() as nodes:
         topic, servers = unique("transactions"), addresses(nodes)
         create(nodes[0], topic, PARTITIONS, 3, **{"min_insync_replicas": "2"})
-        writers = [Writer(servers, topic, seed) for seed in range(3)]
+        writers = [writer_of(servers, topic, seed) for seed, writer_of in enumerate(writers_of)]
         for killed in nodes * 2:
             goes_on(writers)
             time.sleep(random.random())
@@ -232,10 +283,26 @@ def each_node_of_three_is_killed_and_each_transaction_is_whole_or_not_there():
         judge(servers, topic, writers)
 
 
+@test(seconds=300)
+def each_node_of_three_is_killed_and_each_transaction_is_whole_or_not_there():
+    each_node_of_three_is_killed(Writer, Writer, Writer)
+
+
+@test(seconds=300)
+def each_node_of_three_is_killed_and_transactions_of_both_versions_are_whole_or_not_there():
+    each_node_of_three_is_killed(JavaWorker.writer, Writer, JavaWorker.writer)
+
+
 @test(seconds=400)
 def each_node_of_three_is_killed_and_a_copy_has_each_record_once():
     with cluster() as nodes:
         copies(addresses(nodes), nodes, 3)
+
+
+@test(seconds=400)
+def each_node_of_three_is_killed_and_a_copy_in_version_2_has_each_record_once():
+    with cluster() as nodes:
+        copies(addresses(nodes), nodes, 3, copier_of=JavaWorker.copier)
 
 
 @test(seconds=240)

@@ -38,10 +38,14 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def batch(body: bytes, count: int, codec: int = 0) -> bytes:
-    """A record batch with these bytes in the place of its records, and a header that fits."""
+NO_PRODUCER = (-1, -1, -1)
+TRANSACTIONAL = 0x10
+
+
+def batch(body: bytes, count: int, attributes: int = 0, producer: tuple[int, int, int] = NO_PRODUCER) -> bytes:
+    """A record batch with these bytes in the place of its records, and a header that fits. A producer is id, epoch and sequence."""
     now = int(time.time() * 1000)  # Old records would fall to retention.
-    covered = struct.pack(">hiqqqhii", codec, count - 1, now, now, -1, -1, -1, count) + body
+    covered = struct.pack(">hiqqqhii", attributes, count - 1, now, now, *producer, count) + body
     return struct.pack(">qiibI", 0, len(covered) + 9, -1, 2, crc32c(covered)) + covered
 
 
