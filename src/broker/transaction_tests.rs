@@ -1,6 +1,8 @@
 //! Transactional ids through a whole broker: the requests of a producer, from its first to its last.
 
-use kafka_wire::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_wire::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
 use kafka_wire::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
     FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest, RequestResponsePair,
@@ -65,6 +67,40 @@ fn end(bench: &mut Bench, id: &str, (producer, epoch): (i64, i16), version: i16)
     (request.transactional_id, request.committed) = (id.into(), true);
     (request.producer_id, request.producer_epoch) = (producer, epoch);
     ask(bench, version, &request).error_code
+}
+
+/// By a client of version 2: as whom it goes on.
+fn end_2(
+    bench: &mut Bench,
+    id: &str,
+    (producer, epoch): (i64, i16),
+    commits: bool,
+) -> Result<(i64, i16), i16> {
+    let mut request = EndTxnRequest::default();
+    (request.transactional_id, request.committed) = (id.into(), commits);
+    (request.producer_id, request.producer_epoch) = (producer, epoch);
+    let answer = ask(bench, 5, &request);
+    let next = (answer.producer_id, answer.producer_epoch);
+    match answer.error_code {
+        0 => Ok(next),
+        error => {
+            assert_eq!(next, (-1, -1), "nobody");
+            Err(error)
+        }
+    }
+}
+
+/// A broker wants a partition to be part of a transaction.
+fn add_as_broker(bench: &mut Bench, id: &str, (producer, epoch): (i64, i16), index: i32) -> i16 {
+    let mut topic = AddPartitionsToTxnTopic::default();
+    (topic.name, topic.partitions) = (TOPIC.into(), vec![index]);
+    let mut one = AddPartitionsToTxnTransaction::default();
+    (one.transactional_id, one.topics) = (id.into(), vec![topic]);
+    (one.producer_id, one.producer_epoch) = (producer, epoch);
+    let mut request = AddPartitionsToTxnRequest::default();
+    request.transactions.push(one);
+    let answer = ask(bench, 5, &request);
+    answer.results_by_transaction[0].topic_results[0].results_by_partition[0].partition_error_code
 }
 
 fn state(bench: &mut Bench, id: &str) -> (i16, String, usize) {
@@ -140,4 +176,30 @@ fn a_transaction_is_complete_when_its_partitions_have_their_markers() {
         let done = (0, "CompleteCommit".to_owned(), 0);
         assert_eq!(state(&mut bench, "x"), done, "{round}");
     }
+}
+
+#[test]
+fn in_version_2_each_end_makes_the_epoch_grow_and_may_be_asked_for_again() {
+    let mut bench = bench();
+    for id in ["x", "y", "z"] {
+        let (_, producer, epoch) = init(&mut bench, id, 5);
+        let mut me = (producer, epoch);
+        for commits in [true, false, true] {
+            assert_eq!(add_as_broker(&mut bench, id, me, 1), 0);
+            let next = (me.0, me.1 + 1);
+            assert_eq!(end_2(&mut bench, id, me, commits), Ok(next));
+            assert_eq!(end_2(&mut bench, id, me, commits), Ok(next), "again");
+            let told = end_2(&mut bench, id, me, !commits);
+            assert_eq!(told, Err(E::InvalidTxnState.code()));
+            let late = add_as_broker(&mut bench, id, me, 2);
+            assert_eq!(late, E::ProducerFenced.code());
+            assert_eq!(end(&mut bench, id, me, 4), E::ProducerFenced.code());
+            me = next;
+        }
+        let nothing = end_2(&mut bench, id, me, true);
+        assert_eq!(nothing, Err(E::InvalidTxnState.code()));
+        assert_eq!(end_2(&mut bench, id, me, false), Ok((me.0, me.1 + 1)));
+    }
+    let told = end_2(&mut bench, "", (0, 0), true);
+    assert_eq!(told, Err(E::InvalidRequest.code()));
 }

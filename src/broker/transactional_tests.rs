@@ -160,3 +160,42 @@ fn what_is_refused_is_refused_as_by_kafka() {
     end(&mut bench, producer, true);
     assert_eq!(fetch(&mut bench, "a", true), (5, 0));
 }
+
+#[test]
+fn in_version_2_they_are_part_of_the_transaction_by_being_committed() {
+    let mut bench = bench();
+    let mut producer = init(&mut bench);
+    let mut request = kw::MetadataRequest::default();
+    let mut topic = kw::metadata_request::MetadataRequestTopic::default();
+    topic.name = Some("t".into());
+    request.topics = Some(vec![topic]);
+    let id = ask(&mut bench, 12, &request).topics[0].topic_id;
+    let mut committed = -1;
+    for (version, commits) in [(5, false), (6, true), (5, true)] {
+        let offset = committed + 10;
+        let code = commit(&mut bench, version, (producer, "a", offset), |r| {
+            r.topics[0].topic_id = id;
+        });
+        assert_eq!(code, 0, "version {version}");
+        let unstable = (-1, E::UnstableOffsetCommit.code());
+        assert_eq!(fetch(&mut bench, "a", true), unstable);
+        let mut request = kw::EndTxnRequest::default();
+        (request.transactional_id, request.committed) = (ID.into(), commits);
+        (request.producer_id, request.producer_epoch) = producer;
+        let ended = ask(&mut bench, 5, &request);
+        assert_eq!(ended.error_code, 0);
+        committed = if commits { offset } else { committed };
+        assert_eq!(fetch(&mut bench, "a", true), (committed, 0));
+        let late = commit(&mut bench, 5, (producer, "a", 99), |_| {});
+        assert_eq!(late, E::InvalidProducerEpoch.code());
+        producer = (ended.producer_id, ended.producer_epoch);
+    }
+    // What its group refuses has begun all the same, as with Kafka.
+    let refused = |r: &mut kw::TxnOffsetCommitRequest| r.generation_id_or_member_epoch = 3;
+    let told = commit(&mut bench, 5, (producer, "b", 1), refused);
+    assert_eq!(told, E::IllegalGeneration.code());
+    let stranger = (producer.0, producer.1 + 3);
+    let told = commit(&mut bench, 5, (stranger, "b", 1), refused);
+    assert_eq!(told, E::InvalidProducerEpoch.code());
+    end(&mut bench, producer, true);
+}

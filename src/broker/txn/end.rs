@@ -59,3 +59,47 @@ fn response(ended: Result<TxnProducer, ErrorCode>) -> EndTxnResponse {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire_core::{ApiVersion, KafkaEncode};
+
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::controller::{FEATURE_LEVEL, Image};
+
+    /// Whether the coordinator is asked where the metadata are of this level.
+    fn is_asked(level: u16, version: i16) -> bool {
+        let mut image = Image::default();
+        image.features = level;
+        let cx = TxnPlanCx {
+            image: &image,
+            config: &BrokerConfig::default(),
+        };
+        let header = RequestHeader {
+            key: 26,
+            version,
+            correlation_id: 1,
+            client_id: None,
+        };
+        let mut request = EndTxnRequest::default();
+        request.transactional_id = "t".into();
+        let body = request.encode_to_bytes(ApiVersion::new(version)).unwrap();
+        match end_txn(&cx, &header, body) {
+            Ok(TxnPlan::Ids(asks, _)) => !asks.is_empty(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn version_2_is_refused_while_a_broker_may_not_know_it() {
+        for (level, version, asked) in [
+            (FEATURE_LEVEL, 5, true),
+            (FEATURE_LEVEL, 4, true),
+            (FEATURE_LEVEL - 1, 5, false),
+            (FEATURE_LEVEL - 1, 4, true),
+        ] {
+            assert_eq!(is_asked(level, version), asked, "{level} {version}");
+        }
+    }
+}
