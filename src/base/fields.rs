@@ -53,6 +53,14 @@ pub fn put_compact_string(out: &mut BytesMut, value: &str) {
 }
 
 /// The same, or null.
+pub fn put_nullable_compact_string(out: &mut BytesMut, value: Option<&str>) {
+    match value {
+        Some(value) => put_compact_string(out, value),
+        None => put_varint(out, 0),
+    }
+}
+
+/// A string, or null.
 pub fn put_nullable_string(out: &mut BytesMut, value: Option<&str>) {
     match value {
         Some(value) => put_string(out, value),

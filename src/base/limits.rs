@@ -245,6 +245,20 @@ pub const MEMBERS_TOLD_PER_SLICE: usize = 256;
 /// Topics that a member of a group of consumers may name, and all of them together, so that it is known to what the
 /// group is subscribed; if there are more it may be to any. All of a member are looked at at a time.
 pub const GROUP_TOPICS_MAX: usize = 10_000;
+/// Partitions of the topics that the members of a group of the consumer protocol are subscribed to, all together: the
+/// target has all of them. Past that a heartbeat that would need one gets GROUP_MAX_SIZE_REACHED.
+pub const GROUP_PARTITIONS_MAX: usize = 50_000;
+/// Bytes of a regular expression of topics, and of what is made of it; larger ones are INVALID_REGULAR_EXPRESSION.
+pub const GROUP_REGEX_BYTES_MAX: usize = 4096;
+/// See [`GROUP_REGEX_BYTES_MAX`].
+pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Heartbeats of a group that are decided on, and become durable, together.
+pub const GROUP_HEARTBEATS_PER_TURN: usize = 256;
+/// The names of topics are looked at again no sooner, ms, for all regular expressions of a group, however often topics
+/// change; and no sooner than after so many times as long as it took the last time.
+pub const GROUP_REGEX_REFRESH_MS_MIN: u64 = 1_000;
+/// See [`GROUP_REGEX_REFRESH_MS_MIN`].
+pub const GROUP_REGEX_REFRESH_SHARE: u64 = 20;
 /// Transactional ids of one shard; further ones get COORDINATOR_NOT_AVAILABLE.
 pub const TXN_IDS_MAX: usize = 20_000;
 /// What the transactional ids of one shard take, in bytes, with the partitions of their transactions and what is being

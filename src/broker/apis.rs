@@ -199,7 +199,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 45] = [
+static APIS: [Served; 47] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -285,6 +285,9 @@ static APIS: [Served; 45] = [
     row((65, "DescribeTransactions", 0, 0, 0), Handler::Transactions(txn::describe_transactions),
         NONE, TRANSACTIONS),
     row((66, "ListTransactions", 0, 1, 0), Handler::Transactions(txn::list_transactions), NONE, TRANSACTIONS),
+    row((68, "ConsumerGroupHeartbeat", 0, 1, 0), Handler::Groups(groups::consumer_group_heartbeat), MEMBERS, TOPICS),
+    row((69, "ConsumerGroupDescribe", 0, 1, 0), Handler::GroupList(groups::consumer_group_describe), NONE, GROUPS)
+        .watching(GROUPS),
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),

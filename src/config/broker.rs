@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
-use super::value::{CleanupPolicy, CompressionType, PageCacheReads, Share};
+use super::value::{Assignors, CleanupPolicy, CompressionType, PageCacheReads, Share};
 use crate::base::limits::{CLUSTER_ID_BYTES_MAX, TAIL_START_BYTES};
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
@@ -140,6 +140,28 @@ settings! {
         group_initial_rebalance_delay_ms: i32 = 3000, "group.initial.rebalance.delay.ms", Ms, (0, i32::MAX as i64);
         /// Most members of one group.
         group_max_size: i32 = i32::MAX, "group.max.size", None, (1, i32::MAX as i64);
+
+        /// A member of a group of the consumer protocol that was silent for so long is removed.
+        group_consumer_session_timeout_ms: i32 = 45_000, "group.consumer.session.timeout.ms", Ms, (1, i32::MAX as i64);
+        /// Least session timeout that such groups may have.
+        group_consumer_min_session_timeout_ms: i32 = 45_000, "group.consumer.min.session.timeout.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Largest session timeout that such groups may have.
+        group_consumer_max_session_timeout_ms: i32 = 60_000, "group.consumer.max.session.timeout.ms", Ms,
+            (1, i32::MAX as i64);
+        /// How often their members are told to send heartbeats.
+        group_consumer_heartbeat_interval_ms: i32 = 5000, "group.consumer.heartbeat.interval.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Least heartbeat interval that such groups may have.
+        group_consumer_min_heartbeat_interval_ms: i32 = 5000, "group.consumer.min.heartbeat.interval.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Largest heartbeat interval that such groups may have.
+        group_consumer_max_heartbeat_interval_ms: i32 = 15_000, "group.consumer.max.heartbeat.interval.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Most members of one such group.
+        group_consumer_max_size: i32 = i32::MAX, "group.consumer.max.size", None, (1, i32::MAX as i64);
+        /// Their assignors; the first one is that of groups whose members want none.
+        group_consumer_assignors: Assignors = Assignors::all(), "group.consumer.assignors", None, ANY;
 
         /// Segments older than this are deleted; -1 for never. Wins over the minutes and the hours.
         log_retention_ms: Option<i64> = None, "log.retention.ms", Ms, from(-1);
@@ -379,6 +401,40 @@ impl BrokerConfig {
         }
     }
 
+    /// What has to hold of the times of groups of the consumer protocol.
+    fn consumer_group_rules(&self) -> [(bool, &'static str, &'static str); 4] {
+        let sessions =
+            self.group_consumer_min_session_timeout_ms..=self.group_consumer_max_session_timeout_ms;
+        let intervals = self.group_consumer_min_heartbeat_interval_ms
+            ..=self.group_consumer_max_heartbeat_interval_ms;
+        let session_ms = self.group_consumer_session_timeout_ms;
+        let interval_ms = self.group_consumer_heartbeat_interval_ms;
+        [
+            (
+                sessions.contains(&session_ms),
+                "group.consumer.session.timeout.ms",
+                "between group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms",
+            ),
+            (
+                intervals.contains(&interval_ms),
+                "group.consumer.heartbeat.interval.ms",
+                "between group.consumer.min.heartbeat.interval.ms and \
+                 group.consumer.max.heartbeat.interval.ms",
+            ),
+            (
+                interval_ms < session_ms,
+                "group.consumer.heartbeat.interval.ms",
+                "less than group.consumer.session.timeout.ms",
+            ),
+            (
+                self.group_consumer_max_heartbeat_interval_ms
+                    < self.group_consumer_max_session_timeout_ms,
+                "group.consumer.max.heartbeat.interval.ms",
+                "less than group.consumer.max.session.timeout.ms",
+            ),
+        ]
+    }
+
     /// What no single setting can see: the contradictions between settings, as (key, why).
     #[must_use]
     pub fn contradictions(&self) -> Vec<(&'static str, String)> {
@@ -393,6 +449,9 @@ impl BrokerConfig {
             "group.min.session.timeout.ms",
             "no larger than group.max.session.timeout.ms",
         );
+        for (holds, key, why) in self.consumer_group_rules() {
+            require(holds, key, why);
+        }
         require(
             self.queued_max_request_bytes >= i64::from(self.socket_request_max_bytes),
             "queued.max.request.bytes",

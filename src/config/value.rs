@@ -257,6 +257,44 @@ impl Value for CleanupPolicy {
     }
 }
 
+/// The assignors of consumer groups, the default one first: `uniform`, `range`, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignors(Vec<&'static str>);
+
+/// Those that there are.
+const ASSIGNORS: [&str; 2] = ["uniform", "range"];
+
+impl Assignors {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(ASSIGNORS.to_vec())
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().copied()
+    }
+}
+
+impl Value for Assignors {
+    const KIND: Kind = Kind::List;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut assignors = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            let known = ASSIGNORS.into_iter().find(|known| *known == name);
+            let known = known.filter(|known| !assignors.contains(known));
+            assignors.push(known.ok_or("uniform, range, or both")?);
+        }
+        Ok(Self(assignors))
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.join(","))
+    }
+}
+
 /// A share of something, from 0 to 1, in steps of a millionth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {

@@ -30,8 +30,24 @@ pub const fn transaction_version(level: FeatureLevel) -> i16 {
 /// The versions of transactions that this release knows, oldest and newest.
 pub const TRANSACTION_VERSIONS: (i16, i16) = (0, transaction_version(FEATURE_LEVEL));
 
+/// From this level on there may be groups of the consumer protocol (KIP-848): their records are none that older
+/// releases understand.
+const CONSUMER_GROUPS_LEVEL: FeatureLevel = 6;
+
+/// Kafka's `group.version` at a level.
+#[must_use]
+pub const fn group_version(level: FeatureLevel) -> i16 {
+    match level {
+        CONSUMER_GROUPS_LEVEL.. => 1,
+        _ => 0,
+    }
+}
+
+/// The versions of group protocols that this release knows, oldest and newest.
+pub const GROUP_VERSIONS: (i16, i16) = (0, group_version(FEATURE_LEVEL));
+
 /// The levels that a node may be of a cluster with, oldest and newest.
 pub const FEATURE_LEVELS: (i16, i16) = (QUORUM_LEVEL as i16, FEATURE_LEVEL as i16);
 
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = TRANSACTIONS_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = CONSUMER_GROUPS_LEVEL;

@@ -1,16 +1,24 @@
 //! What coordinators are asked and what they answer, as plain values.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::limits::GROUP_ASKED_COST;
 use crate::base::{ErrorCode, TopicId};
+use crate::group::classic::CONSUMER_PROTOCOL_TYPE;
+use crate::group::consumer::{
+    ConsumerGroup, Current, Partitions, Subscription, preferred_assignor,
+};
 use crate::group::coordinator::HeartbeatRequest;
 use crate::group::join::JoinRequest;
 use crate::group::rebalance::{Leaving, SyncRequest};
 use crate::group::writes::CommitRequest;
-use crate::group::{ClassicGroup, Committed, JoinReply, Name, OffsetToCommit, State, SyncReply};
+use crate::group::{
+    ClassicGroup, Committed, ConsumerConfig, ConsumerHeartbeat, ConsumerReply, JoinReply, Name,
+    OffsetToCommit, ShownGroup, State, SyncReply,
+};
 
 /// A question to the coordinators of a shard.
 #[derive(Clone, Debug)]
@@ -38,7 +46,11 @@ pub enum GroupAsk {
     /// OffsetCommit, TxnOffsetCommit.
     Commit(CommitRequest),
     /// OffsetFetch.
-    Fetch(Name, FetchedOf, Stability),
+    Fetch(Name, FetchedOf, Fetcher),
+    /// ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(Box<ConsumerHeartbeat>),
+    /// ConsumerGroupDescribe, as [`GroupAsk::Describe`].
+    DescribeConsumer(Name, usize),
     /// OffsetDelete.
     DeleteOffsets(Name, Vec<(Name, i32)>),
     /// DescribeGroups. A group that takes more [things](GroupAnswer::things) than this to tell is not told: see
@@ -55,6 +67,28 @@ pub enum Stability {
     Any,
     /// That it is not known (KIP-447).
     Stable,
+}
+
+/// Who fetches offsets, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetcher {
+    /// What is told of those that are not stable.
+    pub stability: Stability,
+    /// A member of a group of the consumer protocol, if it is one.
+    pub member: Option<Name>,
+    /// Its epoch, -1 of who is none.
+    pub epoch: i32,
+}
+
+impl From<Stability> for Fetcher {
+    /// Who is no member.
+    fn from(stability: Stability) -> Self {
+        Self {
+            stability,
+            member: None,
+            epoch: -1,
+        }
+    }
 }
 
 /// What is told of a partition.
@@ -124,7 +158,11 @@ pub enum GroupAnswer {
     Fetched(Result<(Vec<TopicOffsets>, bool), ErrorCode>),
     /// To the deletion of offsets: one error for each, or one for all.
     OffsetsDeleted(Result<Vec<ErrorCode>, ErrorCode>),
-    /// The group, if there is one.
+    /// To a member of a group of the consumer protocol.
+    ConsumerHeartbeat(ConsumerReply),
+    /// The group, if there is one of the consumer protocol.
+    ConsumerDescribed(Result<Option<DescribedConsumer>, ErrorCode>),
+    /// The group, if there is one that is classic.
     Described(Result<Option<Described>, ErrorCode>),
     /// Groups, by partition and id; and the last one, if there are more behind it.
     Listed(Result<(Vec<Listed>, Option<GroupPlace>), ErrorCode>),
@@ -144,6 +182,10 @@ impl GroupAnswer {
                 let members = group.members.iter();
                 GROUP_ASKED_COST + members.map(DescribedMember::things).sum::<usize>()
             }
+            Self::ConsumerDescribed(Ok(Some(group))) => {
+                let members = group.members.iter();
+                GROUP_ASKED_COST + members.map(ConsumerMember::things).sum::<usize>()
+            }
             Self::Fetched(Ok((topics, _))) => {
                 let partitions = topics.iter().flat_map(|(_, partitions)| partitions);
                 let of = partitions.map(|(_, fetched)| fetched.things());
@@ -151,6 +193,8 @@ impl GroupAnswer {
             }
             Self::Listed(Ok((groups, _))) => groups.len(),
             Self::Described(_)
+            | Self::ConsumerDescribed(_)
+            | Self::ConsumerHeartbeat(_)
             | Self::Fetched(Err(_))
             | Self::Listed(Err(_))
             | Self::Joined(_)
@@ -201,8 +245,10 @@ pub struct DescribedMember {
 pub struct Listed {
     /// Group id.
     pub id: Name,
-    /// Its state.
-    pub state: State,
+    /// Its kind, as Kafka calls it.
+    pub kind: &'static str,
+    /// Its state, likewise.
+    pub state: &'static str,
     /// Protocol type, if it has ever had members.
     pub protocol_type: Option<Name>,
 }
@@ -227,7 +273,9 @@ impl GroupAsk {
             Self::Sync(request) => &request.group,
             Self::Heartbeat(request) => &request.group,
             Self::Commit(request) => &request.group,
-            Self::Leave(group, _)
+            Self::ConsumerHeartbeat(request) => &request.group,
+            Self::DescribeConsumer(group, _)
+            | Self::Leave(group, _)
             | Self::Fetch(group, ..)
             | Self::DeleteOffsets(group, _)
             | Self::Describe(group, _)
@@ -238,7 +286,10 @@ impl GroupAsk {
     /// Whether it only tells something, however much.
     #[must_use]
     pub fn tells(&self) -> bool {
-        matches!(self, Self::Fetch(..) | Self::Describe(..))
+        matches!(
+            self,
+            Self::Fetch(..) | Self::Describe(..) | Self::DescribeConsumer(..)
+        )
     }
 
     /// Whether it may change who is in the group, or what it has.
@@ -249,10 +300,14 @@ impl GroupAsk {
             | Self::Sync(_)
             | Self::Leave(..)
             | Self::Commit(_)
+            | Self::ConsumerHeartbeat(_)
             | Self::DeleteOffsets(..)
             | Self::Delete(_) => true,
             // What a heartbeat changes nobody can look at.
-            Self::Heartbeat(_) | Self::Fetch(..) | Self::Describe(..) => false,
+            Self::Heartbeat(_)
+            | Self::Fetch(..)
+            | Self::Describe(..)
+            | Self::DescribeConsumer(..) => false,
         }
     }
 
@@ -303,7 +358,8 @@ impl GroupAsk {
                 let of = |(topic, _): &(Name, i32)| EACH_BYTES + topic.len();
                 targets.iter().map(of).sum()
             }
-            Self::Describe(..) | Self::Delete(_) => 0,
+            Self::ConsumerHeartbeat(request) => request.bytes(),
+            Self::Describe(..) | Self::DescribeConsumer(..) | Self::Delete(_) => 0,
         };
         EACH_BYTES + self.group().len() + of_kind
     }
@@ -316,9 +372,13 @@ impl GroupAsk {
             Self::Join(_) | Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(..) => true,
             // As in Kafka, which takes an empty id of who commits without a transaction.
             Self::Commit(request) => request.producer.is_some(),
-            Self::Fetch(..) | Self::DeleteOffsets(..) | Self::Describe(..) | Self::Delete(_) => {
-                false
-            }
+            // A member of a consumer group is told INVALID_REQUEST by its coordinator.
+            Self::ConsumerHeartbeat(_)
+            | Self::Fetch(..)
+            | Self::DeleteOffsets(..)
+            | Self::Describe(..)
+            | Self::DescribeConsumer(..)
+            | Self::Delete(_) => false,
         };
         (is_of_member && self.group().is_empty()).then_some(ErrorCode::InvalidGroupId)
     }
@@ -334,6 +394,10 @@ impl GroupAsk {
             Self::Fetch(..) => GroupAnswer::Fetched(Err(error)),
             Self::DeleteOffsets(..) => GroupAnswer::OffsetsDeleted(Err(error)),
             Self::Describe(..) => GroupAnswer::Described(Err(error)),
+            Self::DescribeConsumer(..) => GroupAnswer::ConsumerDescribed(Err(error)),
+            Self::ConsumerHeartbeat(_) => {
+                GroupAnswer::ConsumerHeartbeat(ConsumerReply::error(error))
+            }
         }
     }
 }
@@ -384,13 +448,118 @@ impl DescribedMember {
     }
 }
 
+/// The kinds of groups, as ListGroups names them.
+pub const CLASSIC: &str = "classic";
+/// See [`CLASSIC`].
+pub const CONSUMER: &str = "consumer";
+
 impl Listed {
-    pub(super) fn of(group: &ClassicGroup) -> Self {
-        Self {
-            id: group.id().clone(),
-            state: group.state(),
-            protocol_type: group.protocol_type().cloned(),
+    pub(super) fn of(group: ShownGroup<'_>) -> Self {
+        match group {
+            ShownGroup::Classic(group) => Self {
+                id: group.id().clone(),
+                kind: CLASSIC,
+                state: group.state().name(),
+                protocol_type: group.protocol_type().cloned(),
+            },
+            ShownGroup::Consumer(id, group, is_dead) => Self {
+                id: id.clone(),
+                kind: CONSUMER,
+                state: consumer_state(group, is_dead),
+                protocol_type: Some(Name::from(CONSUMER_PROTOCOL_TYPE)),
+            },
         }
+    }
+}
+
+fn consumer_state(group: &ConsumerGroup, is_dead: bool) -> &'static str {
+    match is_dead {
+        true => State::Dead.name(),
+        false => group.shown_state().name(),
+    }
+}
+
+/// A group of the consumer protocol, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumer {
+    /// Its state, as Kafka calls it.
+    pub state: &'static str,
+    /// Its epoch, and that of its target.
+    pub epochs: (i32, i32),
+    /// Its assignor.
+    pub assignor: &'static str,
+    /// By id.
+    pub members: VecDeque<ConsumerMember>,
+}
+
+/// One member of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerMember {
+    /// Member id.
+    pub id: Name,
+    /// What it says of itself.
+    pub subscription: Arc<Subscription>,
+    /// Where it is.
+    pub current: Arc<Current>,
+    /// What is to be its own.
+    pub target: Arc<Partitions>,
+}
+
+/// What comes of telling a group.
+pub(super) enum ToldConsumer {
+    /// It.
+    Group(DescribedConsumer),
+    /// It takes more to tell than it may.
+    TooMuch,
+}
+
+impl DescribedConsumer {
+    /// The group, if it is one of the consumer protocol.
+    pub(super) fn of(
+        group: ShownGroup<'_>,
+        config: &ConsumerConfig,
+        things_max: usize,
+    ) -> Option<ToldConsumer> {
+        let ShownGroup::Consumer(_, group, is_dead) = group else {
+            return None;
+        };
+        let state = group.state();
+        if state.members().len() > things_max / MEMBER_TEXTS {
+            return Some(ToldConsumer::TooMuch);
+        }
+        let Some(mut left) = things_max.checked_sub(GROUP_ASKED_COST) else {
+            return Some(ToldConsumer::TooMuch);
+        };
+        let mut members = VecDeque::new();
+        for (id, subscription) in state.members() {
+            let member = ConsumerMember {
+                id: id.clone(),
+                subscription: subscription.clone(),
+                current: state.current(id),
+                target: state.target(id),
+            };
+            let Some(less) = left.checked_sub(member.things()) else {
+                return Some(ToldConsumer::TooMuch);
+            };
+            left = less;
+            members.push_back(member);
+        }
+        Some(ToldConsumer::Group(Self {
+            state: consumer_state(group, is_dead),
+            epochs: (state.epoch(), state.target_epoch()),
+            assignor: config.assignor(preferred_assignor(state).as_ref()).name(),
+            members,
+        }))
+    }
+}
+
+impl ConsumerMember {
+    /// See [`GroupAnswer::things`].
+    #[must_use]
+    pub fn things(&self) -> usize {
+        let partitions = self.current.assigned.count() + self.target.count();
+        let topics = self.subscription.topics.len();
+        MEMBER_TEXTS + topics + (self.subscription.bytes() + partitions * 4) / THING_BYTES
     }
 }
 
@@ -460,14 +629,14 @@ mod tests {
             (4, GroupAsk::Commit(commit)),
             (
                 3,
-                GroupAsk::Fetch(long(), FetchedOf::Some(vec![asked]), Stability::Any),
+                GroupAsk::Fetch(long(), FetchedOf::Some(vec![asked]), Stability::Any.into()),
             ),
             (
                 2,
                 GroupAsk::Fetch(
                     long(),
                     FetchedOf::AllAfter(Some((long(), 0))),
-                    Stability::Any,
+                    Stability::Any.into(),
                 ),
             ),
             (2, GroupAsk::DeleteOffsets(long(), vec![(long(), 0)])),

@@ -8,7 +8,8 @@ use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
 use crate::group::{
-    GroupConfig, GroupsUsage, Record, Replayed, SnapshotPart, TopicIds, TransactionalProducer,
+    GroupConfig, GroupTopics, GroupsUsage, Record, Replayed, SnapshotPart, TopicIds,
+    TransactionalProducer,
 };
 
 /// What the host wants done. Each question gets one answer, sooner or later.
@@ -125,7 +126,14 @@ impl Host {
     }
 
     /// Asks.
-    pub fn ask(&mut self, now: Now, token: u64, question: Question, out: &mut Vec<HostEffect>) {
+    pub fn ask(
+        &mut self,
+        now: Now,
+        token: u64,
+        question: Question,
+        topics: &dyn GroupTopics,
+        out: &mut Vec<HostEffect>,
+    ) {
         let (partition, ask) = match question {
             Question::List(after) => {
                 return out.push(HostEffect::Answer(token, self.list(after.as_ref())));
@@ -138,7 +146,7 @@ impl Host {
             flaw
         } else if self.instances.contains_key(&partition) {
             return self.with(partition, out, |instance, wanted| {
-                instance.ask(now, token, ask, wanted);
+                instance.ask(now, token, ask, topics, wanted);
             });
         } else {
             ErrorCode::NotCoordinator
@@ -273,14 +281,14 @@ impl Host {
     }
 
     /// Does what is due, a slice of it; the rest still is.
-    pub fn tick(&mut self, now: Now, out: &mut Vec<HostEffect>) {
+    pub fn tick(&mut self, now: Now, topics: &dyn GroupTopics, out: &mut Vec<HostEffect>) {
         let mut left = limits::OFFSETS_PER_SLICE;
         while left > 0
             && let Some(partition) = self.due.pop_due(now.mono)
         {
             left -= 1;
             self.with(partition, out, |instance, wanted| {
-                instance.tick(now, &mut left, wanted)
+                instance.tick(now, topics, &mut left, wanted);
             });
         }
     }
@@ -403,9 +411,9 @@ fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsa
 mod tests {
     use super::*;
     use crate::coordinator::{FetchedOf, GroupAsk, Listed, Stability};
-    use crate::group::Name;
     use crate::group::coordinator::HeartbeatRequest;
     use crate::group::testing::commit_of;
+    use crate::group::{Name, NoTopics};
 
     const NOW: Now = Now {
         mono: Mono(1),
@@ -434,12 +442,16 @@ mod tests {
     }
 
     fn fetch() -> GroupAsk {
-        GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(None), Stability::Any)
+        GroupAsk::Fetch(
+            Name::from("g"),
+            FetchedOf::AllAfter(None),
+            Stability::Any.into(),
+        )
     }
 
     fn ask(host: &mut Host, partition: i32, ask: GroupAsk) -> Vec<HostEffect> {
         let mut out = Vec::new();
-        host.ask(NOW, 9, Question::To(partition, ask), &mut out);
+        host.ask(NOW, 9, Question::To(partition, ask), &NoTopics, &mut out);
         host.invariants();
         out
     }
@@ -484,7 +496,7 @@ mod tests {
         );
         let list = |host: &mut Host| {
             let mut out = Vec::new();
-            host.ask(NOW, 1, Question::List(None), &mut out);
+            host.ask(NOW, 1, Question::List(None), &NoTopics, &mut out);
             out.pop()
         };
         assert!(
@@ -542,7 +554,7 @@ mod tests {
         };
         assert_eq!((fetched(&mut host, 0), fetched(&mut host, 1)), (1, 0));
         let mut out = Vec::new();
-        host.ask(NOW, 1, Question::List(None), &mut out);
+        host.ask(NOW, 1, Question::List(None), &NoTopics, &mut out);
         let [HostEffect::Answer(1, GroupAnswer::Listed(Ok((listed, None))))] = &out[..] else {
             panic!("{out:?}");
         };
@@ -558,9 +570,9 @@ mod tests {
         // As if others had taken it: what is on its way counts.
         host.usage.bytes = limits::GROUPS_BYTES_MAX - 10;
         let mut out = Vec::new();
-        host.ask(NOW, 9, Question::To(0, commit("t")), &mut out);
+        host.ask(NOW, 9, Question::To(0, commit("t")), &NoTopics, &mut out);
         host.usage.bytes = limits::GROUPS_BYTES_MAX - 1_000;
-        host.ask(NOW, 9, Question::To(1, commit("t")), &mut out);
+        host.ask(NOW, 9, Question::To(1, commit("t")), &NoTopics, &mut out);
         assert!(matches!(&out[0], HostEffect::Answer(9, answer) if *answer == refused));
         let (of, append) = append_of(&out[1..]);
         assert!(host.usage.bytes > limits::GROUPS_BYTES_MAX - 1_000);
@@ -570,8 +582,8 @@ mod tests {
         assert!(host.usage.bytes > spare.bytes && host.usage.groups == 1);
         host.usage.groups = limits::GROUPS_MAX;
         out.clear();
-        host.ask(NOW, 9, Question::To(0, commit("t")), &mut out);
-        host.ask(NOW, 9, Question::To(1, commit("t")), &mut out);
+        host.ask(NOW, 9, Question::To(0, commit("t")), &NoTopics, &mut out);
+        host.ask(NOW, 9, Question::To(1, commit("t")), &NoTopics, &mut out);
         assert!(matches!(&out[0], HostEffect::Answer(9, answer) if *answer == refused));
         append_of(&out[1..]);
         host.usage.groups = 1;
@@ -620,8 +632,11 @@ mod tests {
         host.appended(NOW, of, append, Ok(()), &mut Vec::new());
         let (mut told, mut after, mut slices) = (Vec::new(), None, 0);
         loop {
-            let fetch =
-                GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(after), Stability::Any);
+            let fetch = GroupAsk::Fetch(
+                Name::from("g"),
+                FetchedOf::AllAfter(after),
+                Stability::Any.into(),
+            );
             let answer = answered(&mut host, 0, fetch);
             assert!(answer.things() < limits::OFFSETS_TOLD_PER_SLICE + 200);
             let GroupAnswer::Fetched(Ok((topics, more))) = answer else {
@@ -654,7 +669,7 @@ mod tests {
         let (mut listed, mut after) = (Vec::new(), None);
         for most in [limits::LISTED_PER_SLICE, 7] {
             let mut out = Vec::new();
-            host.ask(NOW, 1, Question::List(after), &mut out);
+            host.ask(NOW, 1, Question::List(after), &NoTopics, &mut out);
             let Some(HostEffect::Answer(_, GroupAnswer::Listed(Ok((some, last))))) = out.pop()
             else {
                 panic!("{out:?}");
@@ -693,7 +708,7 @@ mod tests {
         let mut now = later;
         while host.next_deadline() <= now.mono {
             let mut out = Vec::new();
-            host.tick(now, &mut out);
+            host.tick(now, &NoTopics, &mut out);
             assert!(out.len() <= limits::OFFSETS_PER_SLICE / 4, "{}", out.len());
             appends += out.len();
             ticks += 1;
@@ -712,7 +727,7 @@ mod tests {
             mono: NOW.mono.plus_ms(interval),
             ..NOW
         };
-        host.tick(later, &mut Vec::new());
+        host.tick(later, &NoTopics, &mut Vec::new());
         host.invariants();
         assert_eq!(host.next_deadline(), later.mono.plus_ms(interval));
     }

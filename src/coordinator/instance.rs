@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ask::{
-    Described, FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, Listed, OffsetsOf, Stability,
-    TopicOffsets,
+    Described, DescribedConsumer, FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, Listed,
+    OffsetsOf, Stability, ToldConsumer, TopicOffsets,
 };
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
 use crate::group::{
-    Committed, Coordinator, Effect, GroupConfig, Name, Record, Replayed, TopicIds,
+    Committed, Coordinator, Effect, GroupConfig, GroupTopics, Name, Record, Replayed, TopicIds,
     TransactionalProducer,
 };
 
@@ -128,7 +128,14 @@ impl Instance {
     }
 
     /// Answers, now or later.
-    pub fn ask(&mut self, now: Now, token: u64, ask: GroupAsk, out: &mut Vec<InstanceEffect>) {
+    pub fn ask(
+        &mut self,
+        now: Now,
+        token: u64,
+        ask: GroupAsk,
+        topics: &dyn GroupTopics,
+        out: &mut Vec<InstanceEffect>,
+    ) {
         if let Err(error) = self.state.serves() {
             let answer = match ask {
                 // As Kafka's `GroupCoordinatorService.heartbeat`: sessions begin when it is loaded, and clients do not
@@ -155,6 +162,10 @@ impl Instance {
                 let error = coordinator.heartbeat(now, &request, &mut effects);
                 Some(GroupAnswer::Done(error))
             }
+            GroupAsk::ConsumerHeartbeat(request) => {
+                coordinator.consumer_heartbeat(now, token, *request, topics, &mut effects);
+                None
+            }
             GroupAsk::Leave(group, leaving) => {
                 let left = coordinator.leave(now, &group, &leaving, &mut effects);
                 Some(GroupAnswer::Left(left))
@@ -172,13 +183,32 @@ impl Instance {
                 let asked = coordinator.delete_group(now, token, &group, &mut effects);
                 self.writes_or(token, asked.map(|()| Write::Done), GroupAnswer::Done)
             }
-            GroupAsk::Fetch(group, of, stability) => {
+            GroupAsk::Fetch(group, of, fetcher) => {
+                let consumer = coordinator.consumer_group(&group);
+                let checked = consumer.map_or(Ok(()), |consumer| {
+                    consumer.check_fetch(fetcher.member.as_deref(), fetcher.epoch)
+                });
                 let fetch = Fetch {
                     coordinator,
                     group,
-                    stability,
+                    stability: fetcher.stability,
                 };
-                Some(GroupAnswer::Fetched(Ok(fetch.of(of))))
+                Some(GroupAnswer::Fetched(checked.map(|()| fetch.of(of))))
+            }
+            GroupAsk::DescribeConsumer(group, things_max) => {
+                let config = &coordinator.config().consumer;
+                let shown = coordinator.shown(&group);
+                let told = shown.map(|shown| DescribedConsumer::of(shown, config, things_max));
+                Some(match told {
+                    Some(Some(ToldConsumer::TooMuch)) => {
+                        let whole = GroupAsk::DescribeConsumer(group, usize::MAX);
+                        GroupAnswer::Again(Box::new(whole))
+                    }
+                    Some(Some(ToldConsumer::Group(told))) => {
+                        GroupAnswer::ConsumerDescribed(Ok(Some(told)))
+                    }
+                    Some(None) | None => GroupAnswer::ConsumerDescribed(Ok(None)),
+                })
             }
             GroupAsk::Describe(group, things_max) => {
                 let found = coordinator.group(&group);
@@ -215,7 +245,7 @@ impl Instance {
 
     /// Its groups, behind this one.
     pub fn list(&self, after: Option<&Name>) -> impl Iterator<Item = Listed> {
-        let groups = self.coordinator.groups_after(after);
+        let groups = self.coordinator.shown_after(after);
         groups
             .filter(|_| self.state == InstanceState::Active)
             .map(Listed::of)
@@ -264,9 +294,15 @@ impl Instance {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<InstanceEffect>) {
+    pub fn tick(
+        &mut self,
+        now: Now,
+        topics: &dyn GroupTopics,
+        left: &mut usize,
+        out: &mut Vec<InstanceEffect>,
+    ) {
         self.with(out, |coordinator, effects| {
-            coordinator.tick(now, left, effects);
+            coordinator.tick(now, topics, left, effects);
         });
     }
 
@@ -299,6 +335,9 @@ impl Instance {
                 }
                 Effect::Synced(token, reply) => {
                     InstanceEffect::Answer(token, GroupAnswer::Synced(reply))
+                }
+                Effect::Heartbeat(token, reply) => {
+                    InstanceEffect::Answer(token, GroupAnswer::ConsumerHeartbeat(reply))
                 }
                 Effect::Written(token, error) => match self.writes.remove(&token) {
                     Some(Write::Done) => InstanceEffect::Answer(token, GroupAnswer::Done(error)),

@@ -12,8 +12,9 @@ mod instance;
 mod transactions;
 
 pub use ask::{
-    Described, DescribedMember, FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, GroupPlace,
-    Listed, OffsetsOf, Question, Stability, TopicOffsets,
+    CLASSIC, CONSUMER, ConsumerMember, Described, DescribedConsumer, DescribedMember, FetchedOf,
+    FetchedOffset, Fetcher, GroupAnswer, GroupAsk, GroupPlace, Listed, OffsetsOf, Question,
+    Stability, TopicOffsets,
 };
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;

@@ -10,7 +10,7 @@ use std::ops::Bound;
 
 use super::progress::{GoesOn, Sweep};
 use super::records;
-use super::{Committed, Coordinator, Cx, Effect, Forget, Name, Record, State, Then, Timer};
+use super::{Committed, Coordinator, Cx, Effect, Forget, Name, Record, Then, Timer};
 use crate::base::limits::{GROUP_BATCH_BYTES_MAX, RECORDS_OF_OFFSETS_BYTES_MAX};
 use crate::base::{Now, TopicId};
 
@@ -265,7 +265,7 @@ impl Coordinator {
         let times = (now.wall_ms, self.config.offsets_retention_ms);
         let mut is_whole = after.is_none();
         let mut goes_on = None;
-        for (topic, partition, is_over) in entry.offsets.expired(&entry.group, after, times) {
+        for (topic, partition, is_over) in entry.expired(after, times) {
             part.looked();
             // One for which a transaction has another does not expire, as in Kafka.
             let is_over = is_over && !entry.pending.contains(topic, partition);
@@ -279,9 +279,7 @@ impl Coordinator {
             }
         }
         let records = part.records;
-        let is_unused = entry.group.state() == State::Empty
-            && entry.group.pending_join.is_empty()
-            && entry.pending.is_empty();
+        let is_unused = entry.is_unused() && entry.pending.is_empty();
         let is_buried = is_whole && goes_on.is_none() && is_unused;
         if is_buried || !records.is_empty() {
             *left = left.saturating_sub(APPEND_WORK);
@@ -309,8 +307,8 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
-    use super::super::GroupConfig;
     use super::super::testing::{Client, World, commit_of};
+    use super::super::{GroupConfig, NoTopics};
     use super::*;
     use crate::base::ErrorCode;
     use crate::base::limits::OFFSETS_PER_SLICE;
@@ -452,7 +450,9 @@ mod tests {
         world.hold_appends = true;
         world.now.mono = world.coordinator.next_deadline();
         let (mut left, mut effects) = (OFFSETS_PER_SLICE, Vec::new());
-        world.coordinator.tick(world.now, &mut left, &mut effects);
+        world
+            .coordinator
+            .tick(world.now, &NoTopics, &mut left, &mut effects);
         world.perform(effects);
         let most = OFFSETS_PER_SLICE / APPEND_WORK;
         let begun = world.pending.len();

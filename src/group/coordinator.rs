@@ -2,11 +2,11 @@
 //! the appends in flight, and turns durable records into committed offsets.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::classic::ClassicGroup;
+use super::consumer::{ConsumerGroup, GroupTopics};
 use super::cx::{Appends, Cx, GroupConfig, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
@@ -15,6 +15,7 @@ use super::offsets::GroupOffsets;
 use super::pending::{OpenTransactions, PendingOffsets};
 use super::progress::{GoesOn, SnapshotProgress, Sweep};
 use super::rebalance::{Leaving, SyncRequest};
+use super::state::State;
 use crate::base::Name;
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 
@@ -38,6 +39,8 @@ pub struct HeartbeatRequest {
 pub(super) struct Entry {
     pub(super) group: ClassicGroup,
     pub(super) offsets: GroupOffsets,
+    /// The group of the consumer protocol that it is. The classic one is empty then.
+    pub(super) consumer: Option<Box<ConsumerGroup>>,
     /// Of transactions that are not over.
     pub(super) pending: PendingOffsets,
     /// The value of the group's own record that is durable; the group may be ahead of it.
@@ -49,9 +52,40 @@ impl Entry {
         Self {
             group,
             offsets,
+            consumer: None,
             pending: PendingOffsets::default(),
             record: None,
         }
+    }
+
+    /// Whether nobody is a member, or about to be.
+    pub(super) fn is_unused(&self) -> bool {
+        let consumer = self.consumer.as_ref();
+        self.group.state() == State::Empty
+            && self.group.pending_join.is_empty()
+            && consumer.is_none_or(|consumer| consumer.is_unused())
+    }
+
+    /// Whether members may be subscribed to a topic.
+    pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.consumer {
+            Some(consumer) => consumer.state().is_subscribed_to(topic),
+            None => self.group.is_subscribed_to(topic),
+        }
+    }
+
+    /// What has expired by now of its offsets, from a place on. Those of a consumer group count from each commit.
+    pub(super) fn expired<'a>(
+        &'a self,
+        after: Option<&(Name, i32)>,
+        times: (i64, i64),
+    ) -> impl Iterator<Item = (&'a Name, i32, bool)> + use<'a> {
+        let since = match &self.consumer {
+            Some(_) => Some(None),
+            None => self.group.expiry_base(),
+        };
+        let is_used = |topic: &str| self.is_subscribed_to(topic);
+        self.offsets.expired((since, is_used), after, times)
     }
 
     /// Bytes that what is durable of it takes in a log, about.
@@ -60,7 +94,9 @@ impl Entry {
         const FIXED_BYTES: usize = 16;
         let id_bytes = self.group.id().len();
         let record = self.record.as_ref();
+        let consumer = self.consumer.as_ref();
         record.map_or(0, |value| FIXED_BYTES + id_bytes + value.len())
+            + consumer.map_or(0, |consumer| consumer.state().record_bytes())
             + self.offsets.record_bytes(id_bytes)
     }
 
@@ -69,7 +105,11 @@ impl Entry {
         /// A group by itself, with its entries in tables.
         const GROUP_BYTES: usize = 1024;
         let record = self.record.as_ref().map_or(0, Bytes::len);
-        let offsets = self.offsets.bytes() + self.pending.bytes();
+        let consumer = self
+            .consumer
+            .as_ref()
+            .map_or(0, |consumer| consumer.bytes());
+        let offsets = self.offsets.bytes() + self.pending.bytes() + consumer;
         GROUP_BYTES + self.group.id().len() + self.group.bytes + record + offsets
     }
 }
@@ -195,22 +235,16 @@ impl Coordinator {
         }
     }
 
-    /// A group.
+    /// A classic group.
     #[must_use]
     pub fn group(&self, id: &str) -> Option<&ClassicGroup> {
-        self.groups.get(id).map(|entry| &entry.group)
+        let entry = self.groups.get(id)?;
+        entry.consumer.is_none().then_some(&entry.group)
     }
 
-    /// All groups, by id.
+    /// All of them as classic groups, which those of the consumer protocol are without members; by id.
     pub fn groups(&self) -> impl Iterator<Item = &ClassicGroup> {
         self.groups.values().map(|entry| &entry.group)
-    }
-
-    /// The groups behind this one, by id.
-    pub fn groups_after(&self, after: Option<&Name>) -> impl Iterator<Item = &ClassicGroup> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = self.groups.range::<Name, _>((from, Bound::Unbounded));
-        behind.map(|(_, entry)| &entry.group)
     }
 
     /// The committed offsets of a group; durable ones only.
@@ -263,6 +297,10 @@ impl Coordinator {
         }
         let id = request.group.clone();
         let new_id = self.new_member_id(&request);
+        if let Err(error) = self.becomes_classic(now, &id, out) {
+            let refused = JoinReply::error(error, request.member);
+            return out.push(Effect::Joined(token, refused));
+        }
         if !exists {
             let group = ClassicGroup::new(id.clone(), Some(now.wall_ms));
             let offsets = GroupOffsets::default();
@@ -382,6 +420,7 @@ impl Coordinator {
                     group.prepare_rebalance(cx);
                 }
             });
+            self.consumer_loaded(now, &id);
         }
         let interval = self.config.offsets_retention_check_interval_ms;
         self.timers.set_after(Timer::Expiry, now.mono, interval);
@@ -389,13 +428,22 @@ impl Coordinator {
 
     /// Does what is due, as much as is `left` of a slice. It ends because all timers are set for later than `now`
     /// ([`Timers::set_after`]).
-    pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<Effect>) {
+    pub fn tick(
+        &mut self,
+        now: Now,
+        topics: &dyn GroupTopics,
+        left: &mut usize,
+        out: &mut Vec<Effect>,
+    ) {
         /// What a timer of a group takes, in offsets that are looked at.
         const TIMER_WORK: usize = 16;
         while *left > 0
             && let Some(timer) = self.timers.pop_due(now.mono)
         {
             *left = left.saturating_sub(TIMER_WORK);
+            let Some(timer) = self.consumer_timer((now, topics), timer, left, out) else {
+                continue;
+            };
             let told = out.len();
             let mut removed = 0;
             let mut of_group = |group: &Name, due: fn(&mut ClassicGroup, &mut Cx<'_>)| {
@@ -418,6 +466,8 @@ impl Coordinator {
                     continue;
                 }
                 Timer::Sweep => self.sweep_again(),
+                // It was that of a group which is a classic one by now.
+                Timer::Rebalance(..) => {}
             }
             // Whoever is told something, or removed, takes as much as a timer.
             let work = removed + out.len() - told;
@@ -444,6 +494,7 @@ impl Coordinator {
                     group.answer_sync(cx, &member, SyncReply::error(ErrorCode::NotCoordinator));
                 }
             });
+            self.give_up_consumer(&id, out);
         }
         self.groups.clear();
         self.bytes = 0;

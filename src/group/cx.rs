@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::consumer::{ConsumerConfig, ConsumerReply};
 use super::effect::{Effect, JoinReply, Record, SyncReply, TransactionalProducer};
 use super::logged::LogPlace;
 use crate::base::Name;
@@ -30,6 +31,8 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
     pub offsets_retention_check_interval_ms: u64,
+    /// Those of groups of the consumer protocol
+    pub consumer: ConsumerConfig,
     /// Members that are told something, or removed, at a time ([`MEMBERS_TOLD_PER_SLICE`])
     pub told_at_a_time: usize,
 }
@@ -43,6 +46,7 @@ impl Default for GroupConfig {
             max_size: i32::MAX as usize,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 10 * 60 * 1000,
+            consumer: ConsumerConfig::default(),
             told_at_a_time: MEMBERS_TOLD_PER_SLICE,
         }
     }
@@ -57,6 +61,8 @@ pub(crate) enum Then {
     Assign(i32, BTreeMap<Name, Bytes>),
     /// A static member came back under this id: its join is answered.
     StaticMember(Name, StaticReply),
+    /// What a consumer group has decided counts, and these are answered.
+    Consumer(Vec<(u64, ConsumerReply)>),
     /// Replay the records, offsets that are committed, then answer the token, if it is not yet.
     Commit(Committing),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
@@ -127,7 +133,7 @@ impl Then {
     /// Whether the records describe a state that the group is in already; others become state when they are durable.
     pub(crate) fn follows_state(&self) -> bool {
         match self {
-            Self::Nothing | Self::Assign(..) | Self::StaticMember(..) => true,
+            Self::Nothing | Self::Assign(..) | Self::StaticMember(..) | Self::Consumer(_) => true,
             Self::Commit(..) | Self::Forget(_) | Self::Sweep => false,
         }
     }
@@ -155,6 +161,8 @@ pub(crate) enum Timer {
     Sync(Name),
     /// A group goes on with what it does in slices.
     GoOn(Name),
+    /// A member of a consumer group has had its time to give up partitions.
+    Rebalance(Name, Name),
     /// Look for expired offsets.
     Expiry,
     /// Go on with a sweep that could not write.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::consumer::ConsumerReply;
 use crate::base::ErrorCode;
 use crate::base::Name;
 pub use crate::base::coordinating::Record;
@@ -105,6 +106,8 @@ pub enum Effect {
     Joined(u64, JoinReply),
     /// Answer the SyncGroup of this token.
     Synced(u64, SyncReply),
+    /// Answer the ConsumerGroupHeartbeat of this token.
+    Heartbeat(u64, ConsumerReply),
     /// The write that the request of this token waits for ended.
     Written(u64, ErrorCode),
     /// Append these records as one batch to the coordinator's partition of `__consumer_offsets`, then call

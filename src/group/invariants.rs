@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::classic::id_bytes;
+use super::consumer::ConsumerGroup;
 use super::coordinator::Entry;
 use super::cx::InFlight;
 use super::{ClassicGroup, Coordinator, Name, State, Then, Timer};
@@ -112,9 +113,16 @@ impl Coordinator {
             assert_eq!(id, entry.group.id());
             entry.group.invariants();
             entry.offsets.invariants();
+            if let Some(consumer) = &entry.consumer {
+                consumer.invariants();
+                assert_eq!(entry.group.size(), 0, "{id} is of two kinds");
+            }
             if !self.loaded {
                 // The clocks of what is being replayed start when all of it is there.
                 continue;
+            }
+            if let Some(consumer) = &entry.consumer {
+                self.consumer_invariants(id, consumer);
             }
             for (member, m) in entry.group.members() {
                 let session = Timer::Session(id.clone(), member.clone());
@@ -146,6 +154,16 @@ impl Coordinator {
                     "sync phase of {id}"
                 );
             }
+        }
+    }
+
+    fn consumer_invariants(&self, id: &Name, consumer: &ConsumerGroup) {
+        let goes_on = self.timers.contains(&Timer::GoOn(id.clone()));
+        assert!(goes_on || !consumer.has_more(), "{id} would not go on");
+        for (member, _) in consumer.state().members() {
+            let session = Timer::Session(id.clone(), member.clone());
+            let watched = self.timers.contains(&session) || !consumer.is_idle();
+            assert!(watched, "member {member} of {id} would stay for ever");
         }
     }
 }

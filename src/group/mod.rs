@@ -6,7 +6,8 @@
 //! records, `snapshot.rs` gives those that are still valid. [`ClassicGroup`] is one group: `join.rs` lets members in,
 //! `rebalance.rs` moves it from generation to generation, `telling.rs` tells its members, `subscribed.rs` finds their
 //! topics, `classic.rs` keeps the books, `persist.rs` makes a record of it. `transactions.rs` has what is committed in
-//! transactions, as long as they are not over in `pending.rs`. `records.rs` knows Kafka's formats. Nothing here knows
+//! transactions, as long as they are not over in `pending.rs`. Groups of the consumer protocol are in `consumer/`, and
+//! beside the classic ones by `consumers.rs`. `records.rs` knows Kafka's formats. Nothing here knows
 //! the wire: requests come as plain values with a token, and answers leave as [`Effect`]s with that token.
 //!
 //! What is durable and what is not: committed offsets change only by replaying records that are durable, at start and
@@ -16,6 +17,8 @@
 
 pub mod classic;
 mod cleanup;
+pub mod consumer;
+mod consumers;
 pub mod coordinator;
 mod cx;
 mod effect;
@@ -40,6 +43,12 @@ pub mod writes;
 #[cfg(test)]
 mod bounds_test;
 #[cfg(test)]
+mod consumer_model_test;
+#[cfg(test)]
+mod consumer_protocol_test;
+#[cfg(test)]
+pub(crate) mod consumer_testing;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod protocol_test;
@@ -47,6 +56,8 @@ mod protocol_test;
 pub(crate) mod testing;
 
 pub use classic::ClassicGroup;
+pub use consumer::{ConsumerConfig, ConsumerHeartbeat, ConsumerReply, GroupTopics, NoTopics};
+pub use consumers::ShownGroup;
 pub use coordinator::{Coordinator, GroupsUsage};
 pub(crate) use cx::{Cx, Forget, Then, Timer};
 pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};

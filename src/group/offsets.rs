@@ -188,31 +188,31 @@ impl GroupOffsets {
         assert_eq!(counts(self), counts(&again), "counts of offsets");
     }
 
-    /// What has expired by now, from a place on.
-    pub(super) fn expired<'a>(
+    /// What has expired by now, from a place on, if it counts from [`ClassicGroup::expiry_base`] and topics are used
+    /// that are.
+    pub(super) fn expired<'a, F: Fn(&str) -> bool + 'a>(
         &'a self,
-        group: &'a ClassicGroup,
+        (since, is_used): (Option<Option<i64>>, F),
         after: Option<&(Name, i32)>,
         (now_ms, retention_ms): (i64, i64),
-    ) -> impl Iterator<Item = (&'a Name, i32, bool)> + use<'a> {
-        let since = group.expiry_base();
+    ) -> impl Iterator<Item = (&'a Name, i32, bool)> + use<'a, F> {
         let offsets = since.map(|since| (since, self.after(after)));
         // The topic before, and whether it is subscribed to.
         let mut of: Option<(&Name, bool)> = None;
-        offsets.into_iter().flat_map(move |(since, offsets)| {
-            offsets.map(move |(topic, partition, committed)| {
-                let is_used = match of {
-                    Some((last, is_used)) if Name::ptr_eq(last, topic) => is_used,
-                    _ => group.is_subscribed_to(topic),
-                };
-                of = Some((topic, is_used));
-                let base = since.unwrap_or(committed.commit_ms);
-                let is_over = match committed.expire_ms {
-                    Some(at) => now_ms >= at,
-                    None => now_ms.saturating_sub(base) >= retention_ms,
-                };
-                (topic, partition, is_over && !is_used)
-            })
+        let offsets = offsets.into_iter();
+        let offsets = offsets.flat_map(|(since, offsets)| offsets.map(move |it| (since, it)));
+        offsets.map(move |(since, (topic, partition, committed))| {
+            let is_used = match of {
+                Some((last, is_used)) if Name::ptr_eq(last, topic) => is_used,
+                _ => is_used(topic),
+            };
+            of = Some((topic, is_used));
+            let base = since.unwrap_or(committed.commit_ms);
+            let is_over = match committed.expire_ms {
+                Some(at) => now_ms >= at,
+                None => now_ms.saturating_sub(base) >= retention_ms,
+            };
+            (topic, partition, is_over && !is_used)
         })
     }
 }
@@ -220,7 +220,7 @@ impl GroupOffsets {
 impl ClassicGroup {
     /// From when the retention of this group's offsets counts: `None`, they do not expire now;
     /// `Some(None)`, from each commit; `Some(Some(ms))`, from the moment the group became empty.
-    fn expiry_base(&self) -> Option<Option<i64>> {
+    pub(super) fn expiry_base(&self) -> Option<Option<i64>> {
         if self.protocol_type().is_none() {
             return Some(None);
         }

@@ -3,12 +3,15 @@
 //!
 //! Written: OffsetCommitKey 1, OffsetCommitValue 4 (1 if the commit names a
 //! retention of its own), GroupMetadataKey 2, GroupMetadataValue 3. Read: offset
-//! keys 0-1 with values 0-4, group keys 2 with values 0-4. Keys of other kinds
-//! (groups of the new protocols) are known to be unknown. Only version 4 of an offset
-//! has a place for the topic's id. Builds before wrote it behind version 1; it is read there.
+//! keys 0-1 with values 0-4, group keys 2 with values 0-4; those of consumer groups are in
+//! `consumer/records.rs`. Keys of other kinds (share and streams groups) are known to be
+//! unknown. Only version 4 of an offset has a place for the topic's id. Builds before wrote it
+//! behind version 1; it is read there.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::consumer;
+use super::consumer::records::ConsumerKey;
 use super::offsets::Committed;
 use crate::base::Name;
 use crate::base::TopicId;
@@ -31,6 +34,8 @@ pub enum Key<'a> {
     },
     /// Metadata of a classic group.
     Group(&'a str),
+    /// Something of a consumer group.
+    Consumer(&'a str, ConsumerKey<'a>),
     /// A record of a kind that this broker does not keep.
     Other(i16),
 }
@@ -169,7 +174,10 @@ pub fn parse_key(key: &[u8]) -> Result<Key<'_>, RecordError> {
             partition: key.i32()?,
         }),
         2 => Ok(Key::Group(key.text()?)),
-        other => Ok(Key::Other(other)),
+        other => Ok(match consumer::records::parse_key(other, &mut key)? {
+            Some((group, kind)) => Key::Consumer(group, kind),
+            None => Key::Other(other),
+        }),
     }
 }
 
@@ -390,6 +398,8 @@ mod tests {
             parse_group_value(b"\0\x05"),
             Err(RecordError::UnknownVersion(5))
         );
-        assert_eq!(parse_key(b"\0\x08\0"), Ok(Key::Other(8)));
+        assert_eq!(parse_key(b"\0\x09\0"), Ok(Key::Other(9)));
+        let member = Key::Consumer("g", ConsumerKey::Current("m"));
+        assert_eq!(parse_key(b"\0\x08\0\x01g\0\x01m"), Ok(member));
     }
 }

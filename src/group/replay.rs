@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
+use super::consumer;
 use super::coordinator::Entry;
 use super::logged::{LogPlace, Replayed};
-use super::pending::{Pending, PendingOffsets};
+use super::pending::Pending;
 use super::records::{self, Key, RecordError};
 use super::{ClassicGroup, Coordinator, GroupOffsets, Name, Record, TopicIds};
 use crate::base::TopicId;
@@ -77,6 +78,12 @@ impl Coordinator {
                 self.replay_group(Name::from(id), group);
                 Ok(())
             }
+            Key::Consumer(id, kind) => {
+                if let Some(change) = consumer::records::parse(kind, value)? {
+                    self.replay_consumer(id, change);
+                }
+                Ok(())
+            }
             Key::Other(_) => {
                 self.foreign = true;
                 Ok(())
@@ -121,20 +128,23 @@ impl Coordinator {
     /// The group as its record describes it, and the record.
     fn replay_group(&mut self, id: Name, group: Option<(ClassicGroup, Bytes)>) {
         let before = self.take_out(&id);
-        let (offsets, pending) = match before {
-            Some(entry) => (entry.offsets, entry.pending),
-            None => (GroupOffsets::default(), PendingOffsets::default()),
+        let (offsets, pending, consumer) = match before {
+            Some(entry) => (entry.offsets, entry.pending, entry.consumer),
+            None => Default::default(),
         };
+        // A classic group takes the place of a consumer group that nobody is a member of, and of no other.
+        let consumer = consumer.filter(|consumer| group.is_none() || !consumer.is_unused());
         // A tombstone leaves offsets alone: Kafka writes one without touching them when a group
         // goes over to the new protocol.
         let (group, record) = match group {
-            None if offsets.is_empty() && pending.is_empty() => return,
+            None if offsets.is_empty() && pending.is_empty() && consumer.is_none() => return,
             None => (ClassicGroup::new(id.clone(), None), None),
             Some((group, record)) => (group, Some(record)),
         };
         let entry = Entry {
             group,
             offsets,
+            consumer,
             pending,
             record,
         };

@@ -23,6 +23,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::consumer::{self, GroupChange};
 use super::coordinator::Entry;
 use super::cx::{Appends, Since};
 use super::logged::LogPlace;
@@ -110,7 +111,24 @@ impl Part<'_> {
                     self.take_offset((group, entry), of, (committed, place));
                 }
             }
+            Ok(Key::Consumer(id, kind)) => {
+                let consumer = groups.get(id).and_then(|entry| entry.consumer.as_ref());
+                let like = consumer::records::parse(kind, None).ok().flatten();
+                let durable = consumer
+                    .zip(like)
+                    .and_then(|(it, like)| it.durable_like(&like));
+                if let Some(change) = durable {
+                    self.take_change(id, &change);
+                }
+            }
             Ok(Key::Other(_)) | Err(_) => {}
+        }
+    }
+
+    /// Takes what is durable of a consumer group.
+    fn take_change(&mut self, id: &str, change: &GroupChange) {
+        if let (key, Some(value)) = consumer::records::record(id, change) {
+            self.take(key, || value);
         }
     }
 
@@ -126,6 +144,14 @@ impl Part<'_> {
             && let Some(record) = &entry.record
         {
             self.take(records::group_key(id), || record.clone());
+        }
+        if within.is_none()
+            && let Some(consumer) = &entry.consumer
+        {
+            let durable = consumer.durable();
+            durable
+                .iter()
+                .for_each(|change| self.take_change(id, change));
         }
         for (topic, partition, committed, place) in entry.offsets.placed_after(within) {
             self.take_offset((id, entry), (topic, partition), (committed, place));
@@ -296,6 +322,8 @@ fn is_durable(groups: &BTreeMap<Name, Entry>, key: &[u8]) -> bool {
             let entry = groups.get(group);
             entry.is_some_and(|entry| entry.offsets.get(topic, partition).is_some())
         }
+        // What there was before may be there again only when the failure is told to the group.
+        Ok(Key::Consumer(..)) => true,
         Ok(Key::Other(_)) | Err(_) => false,
     }
 }

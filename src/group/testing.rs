@@ -12,8 +12,9 @@ use super::rebalance::{Leaving, SyncRequest};
 use super::records::{self, Key};
 use super::writes::CommitRequest;
 use super::{
-    Committed, Coordinator, Effect, GroupConfig, JoinReply, Name, OffsetToCommit, Protocol, Record,
-    Replayed, State, SyncReply, TopicIds, TransactionalProducer,
+    Committed, ConsumerReply, Coordinator, Effect, GroupConfig, GroupTopics, JoinReply, Name,
+    NoTopics, OffsetToCommit, Protocol, Record, Replayed, State, SyncReply, TopicIds,
+    TransactionalProducer,
 };
 use crate::base::limits::OFFSETS_PER_SLICE;
 use crate::base::{ErrorCode, Mono, Now, TopicId};
@@ -212,6 +213,9 @@ pub struct World {
     pub joined: BTreeMap<u64, JoinReply>,
     pub synced: BTreeMap<u64, SyncReply>,
     pub written: BTreeMap<u64, ErrorCode>,
+    /// Those of consumer groups.
+    pub heartbeats: BTreeMap<u64, ConsumerReply>,
+    pub topics: Box<dyn GroupTopics>,
     /// How often the coordinator saw that something is due.
     pub ticks: u64,
     /// What is done of what is due at a time.
@@ -278,6 +282,8 @@ impl World {
             joined: BTreeMap::new(),
             synced: BTreeMap::new(),
             written: BTreeMap::new(),
+            heartbeats: BTreeMap::new(),
+            topics: Box::new(NoTopics),
             ticks: 0,
             slice: OFFSETS_PER_SLICE,
             next_token: 0,
@@ -299,6 +305,9 @@ impl World {
             match effect {
                 Effect::Joined(token, reply) => assert!(self.joined.insert(token, reply).is_none()),
                 Effect::Synced(token, reply) => assert!(self.synced.insert(token, reply).is_none()),
+                Effect::Heartbeat(token, reply) => {
+                    assert!(self.heartbeats.insert(token, reply).is_none());
+                }
                 Effect::Written(token, error) => {
                     assert!(self.written.insert(token, error).is_none())
                 }
@@ -438,7 +447,8 @@ impl World {
             self.now.mono = at;
             let mut effects = Vec::new();
             let mut left = self.slice;
-            self.coordinator.tick(self.now, &mut left, &mut effects);
+            self.coordinator
+                .tick(self.now, &*self.topics, &mut left, &mut effects);
             self.ticks += 1;
             self.perform(effects);
         }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::consumer::ConsumerReply;
+use super::consumers::consumer_tombstones;
 use super::coordinator::Entry;
 use super::cx::{Appends, Committing, Counts, InFlight, Leftover};
 use super::records::{self, Key};
@@ -42,7 +44,22 @@ impl Coordinator {
         out: &mut Vec<Effect>,
     ) -> Result<(), ErrorCode> {
         let in_transaction = request.producer.is_some();
+        let consumer = self.consumer_group(&request.group);
+        if let Some(consumer) = consumer {
+            let of = (&*request.member, request.generation);
+            let offsets = request.offsets.iter();
+            let places = offsets.map(|o| (&o.committed.topic_id, o.partition));
+            let knows_epochs = request.knows_group_id_not_found;
+            consumer.check_commit(of, knows_epochs, in_transaction, places)?;
+        }
+        let is_classic = consumer.is_none();
         let checked = self.with_group(now, &request.group, out, |group, cx| {
+            if !is_classic {
+                return match group.state() {
+                    State::Dead => Err(ErrorCode::CoordinatorNotAvailable),
+                    _ => Ok(()),
+                };
+            }
             group.check_commit(
                 &request.member,
                 request.instance.as_deref(),
@@ -146,7 +163,7 @@ impl Coordinator {
         let mut errors = Vec::with_capacity(targets.len());
         for target in targets {
             let (topic, partition) = target;
-            if entry.group.is_subscribed_to(topic) {
+            if entry.is_subscribed_to(topic) {
                 errors.push(ErrorCode::GroupSubscribedToTopic);
                 continue;
             }
@@ -178,6 +195,14 @@ impl Coordinator {
                 Err(ErrorCode::NonEmptyGroup)
             }
             State::Empty => {
+                let consumer = entry.consumer.as_ref();
+                if let Some(consumer) = consumer.filter(|consumer| !consumer.is_unused()) {
+                    return Err(match consumer.state().members().len() {
+                        // Somebody may be about to be one.
+                        0 => ErrorCode::CoordinatorNotAvailable,
+                        _ => ErrorCode::NonEmptyGroup,
+                    });
+                }
                 self.bury(now, group, Some(token), out);
                 Ok(())
             }
@@ -219,6 +244,12 @@ impl Coordinator {
             }
         };
         if forget.group && forget.is_whole() {
+            records.extend(
+                self.groups
+                    .get(id)
+                    .into_iter()
+                    .flat_map(consumer_tombstones),
+            );
             records.push((records::group_key(id), None));
         }
         self.write(now, id, records, Then::Forget(forget), out);
@@ -286,6 +317,11 @@ impl Coordinator {
         let token = match &mut late.then {
             // Nobody waits, and a sweep goes on when it is known.
             Then::Nothing | Then::Sweep => None,
+            Then::Consumer(replies) => {
+                let refused = |(token, _)| Effect::Heartbeat(token, ConsumerReply::error(error));
+                out.extend(std::mem::take(replies).into_iter().map(refused));
+                None
+            }
             Then::Commit(commit) => commit.token.take(),
             Then::Forget(forget) => {
                 // A group that is deleted is Dead for so long: who joins it now would be buried.
@@ -366,6 +402,7 @@ impl Coordinator {
                     group.static_member_stored(cx, &member, &reply, error);
                 });
             }
+            Then::Consumer(replies) => self.consumer_written(now, &id, replies, error, out),
             Then::Commit(commit) => {
                 let producer = commit.producer.as_ref();
                 self.appends.commit_ended(&id, producer, &records);

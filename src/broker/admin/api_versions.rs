@@ -6,9 +6,9 @@
 //!   '.', beginning and ending with a letter or digit, or else INVALID_REQUEST (KIP-511).
 //! - Version 5: a client that means another cluster or node gets REBOOTSTRAP_REQUIRED (KIP-1242).
 //! - Features are told from version 3 on. metadata.version is at Kafka 4.4's level: tools take the release from it
-//!   whose requests they may use. transaction.version is 2 as soon as all brokers know what that is (KIP-890): by it
-//!   clients choose versions of Produce, EndTxn and TxnOffsetCommit. The others make clients rely on what is not
-//!   there yet: group.version, streams.version and share.version on group protocols,
+//!   whose requests they may use. As soon as all brokers know what that is, transaction.version is 2 (KIP-890): by it
+//!   clients choose versions of Produce, EndTxn and TxnOffsetCommit; and group.version is 1 (KIP-848). The others make
+//!   clients rely on what is not there yet: streams.version and share.version on group protocols,
 //!   eligible.leader.replicas.version on replicas.
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::handler::{Answer, Ctx};
 use crate::base::ErrorCode;
-use crate::controller::{TRANSACTION_VERSIONS, transaction_version};
+use crate::controller::{GROUP_VERSIONS, TRANSACTION_VERSIONS, group_version, transaction_version};
 use crate::wire::{self, Api, RequestHeader};
 
 /// Answers an ApiVersions request of any version, from what is claimed to be served.
@@ -68,6 +68,11 @@ const METADATA_VERSION: i16 = 33;
 fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
     let transactions = transaction_version(ctx.image.features);
     for (name, (least, most), level) in [
+        (
+            "group.version",
+            GROUP_VERSIONS,
+            group_version(ctx.image.features),
+        ),
         (
             "metadata.version",
             (METADATA_VERSION, METADATA_VERSION),
@@ -149,7 +154,11 @@ mod tests {
             } else {
                 assert_eq!(
                     features,
-                    [("metadata.version", 33), ("transaction.version", 2)]
+                    [
+                        ("group.version", 1),
+                        ("metadata.version", 33),
+                        ("transaction.version", 2)
+                    ]
                 );
                 assert!(response.finalized_features_epoch >= 0);
             }
@@ -157,24 +166,33 @@ mod tests {
     }
 
     #[test]
-    fn transactions_are_of_version_2_when_all_brokers_know_it() {
+    fn features_are_finalized_when_all_brokers_know_them() {
         let mut cluster = Cluster::new();
-        cluster.image.features = FEATURE_LEVEL - 1;
-        let request = request("x", "1");
-        let response = cluster.read(4, &request, |ctx, header, body| {
-            api_versions(ctx, header, body, claims())
-        });
-        let finalized = response.finalized_features.iter();
-        let finalized: Vec<_> = finalized.map(|it| it.name.as_str()).collect();
-        assert_eq!(finalized, ["metadata.version"]);
-        let supported = response.supported_features.iter();
-        let supported: Vec<_> = supported
-            .map(|it| (it.name.as_str(), it.max_version))
-            .collect();
-        assert_eq!(
-            supported,
-            [("metadata.version", 33), ("transaction.version", 2)]
-        );
+        for (below, known) in [
+            (1, &["metadata.version", "transaction.version"][..]),
+            (2, &["metadata.version"]),
+        ] {
+            cluster.image.features = FEATURE_LEVEL - below;
+            let request = request("x", "1");
+            let response = cluster.read(4, &request, |ctx, header, body| {
+                api_versions(ctx, header, body, claims())
+            });
+            let finalized = response.finalized_features.iter();
+            let finalized: Vec<_> = finalized.map(|it| it.name.as_str()).collect();
+            assert_eq!(finalized, known);
+            let supported = response.supported_features.iter();
+            let supported: Vec<_> = supported
+                .map(|it| (it.name.as_str(), it.max_version))
+                .collect();
+            assert_eq!(
+                supported,
+                [
+                    ("group.version", 1),
+                    ("metadata.version", 33),
+                    ("transaction.version", 2)
+                ]
+            );
+        }
     }
 
     #[test]

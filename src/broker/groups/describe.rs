@@ -16,16 +16,14 @@ use super::answers::error_of;
 use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
 use crate::base::ErrorCode;
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
-use crate::coordinator::{Described, DescribedMember, GroupAnswer, GroupAsk};
+use crate::coordinator::{CLASSIC, CONSUMER, Described, DescribedMember, GroupAnswer, GroupAsk};
+use crate::group::consumer::ConsumerState;
 use crate::group::{Name, State};
 use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
 
-/// The type of all groups here, as ListGroups names it.
-const CLASSIC: &str = "classic";
-
 /// What everybody may do with a group where there are no ACLs: READ, DELETE, DESCRIBE,
 /// DESCRIBE_CONFIGS and ALTER_CONFIGS, as bits.
-const ALL_GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const ALL_GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// DescribeGroups.
 pub fn describe_groups(
@@ -83,9 +81,14 @@ pub fn list_groups(
     let request: ListGroupsRequest = decode(body, header.version)?;
     let (id, version) = (header.correlation_id, header.version);
     let frame = ListFrame::new(id, version, &ListGroupsResponse::default(), 0)?;
-    let by_type = wanted(&request.types_filter, CLASSIC);
-    // Looked up once for each state, however many are named.
-    let by_state = State::ALL.map(|state| (state, wanted(&request.states_filter, state.name())));
+    // Looked up once for each type and state, however many are named.
+    let by_type = [CLASSIC, CONSUMER].map(|kind| (kind, wanted(&request.types_filter, kind)));
+    let states = State::ALL.map(State::name).into_iter();
+    let states = states
+        .chain([ConsumerState::Assigning, ConsumerState::Reconciling].map(ConsumerState::name));
+    let by_state: Vec<_> = states
+        .map(|state| (state, wanted(&request.states_filter, state)))
+        .collect();
     let write = move |frame: &mut ListFrame, answer| {
         let listed = match answer {
             GroupAnswer::Listed(listed) => listed,
@@ -99,13 +102,15 @@ pub fn list_groups(
                 return encode_response(id, version, &response).map(Written::Instead);
             }
         };
-        let groups = groups.into_iter().filter(|_| by_type);
+        let groups = groups
+            .into_iter()
+            .filter(|group| by_type.contains(&(group.kind, true)));
         for group in groups.filter(|group| by_state.contains(&(group.state, true))) {
             let mut listed = ListedGroup::default();
             listed.group_id = text(&group.id);
             listed.protocol_type = group.protocol_type.as_ref().map(text).unwrap_or_default();
-            listed.group_state = StrBytes::from(group.state.name());
-            listed.group_type = StrBytes::from(CLASSIC);
+            listed.group_state = StrBytes::from(group.state);
+            listed.group_type = StrBytes::from(group.kind);
             frame.add(&listed)?;
         }
         Ok(more.map_or(Written::Yes, Written::List))
@@ -144,7 +149,7 @@ pub fn delete_groups(
 }
 
 /// Groups that a request names, each where it is named first.
-fn each_once(named: &[StrBytes]) -> impl Iterator<Item = Name> {
+pub(super) fn each_once(named: &[StrBytes]) -> impl Iterator<Item = Name> {
     let mut seen = HashSet::with_capacity(named.len());
     let first = named.iter().filter(move |id| seen.insert(id.as_bytes()));
     first.map(name)

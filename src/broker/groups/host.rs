@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::consumers::ImageTopics;
 use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::refusals::{Refusals, in_transaction_of, refusal};
@@ -26,7 +27,7 @@ use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, InstanceState, Question};
-use crate::group::{GroupConfig, Record, TransactionalProducer};
+use crate::group::{ConsumerConfig, GroupConfig, Name, Record, TransactionalProducer};
 use crate::store::DiskError;
 
 /// See the module.
@@ -210,7 +211,8 @@ impl Coordinators {
             }
             let token = self.token();
             let transaction = in_transaction_of(&question);
-            self.host.ask(fx.now, token, question, &mut effects);
+            self.host
+                .ask(fx.now, token, question, &ImageTopics(image), &mut effects);
             if let Some(HostEffect::Answer(_, answer)) = effects.last() {
                 left = left.saturating_sub(answer.things());
                 if let (Some(transaction), Some(error)) = (transaction, refusal(answer)) {
@@ -238,7 +240,7 @@ impl Coordinators {
     pub fn tick(&mut self, image: &Image, fx: &mut Fx<'_>) {
         if fx.now.mono >= self.host.next_deadline() {
             let mut effects = Vec::new();
-            self.host.tick(fx.now, &mut effects);
+            self.host.tick(fx.now, &ImageTopics(image), &mut effects);
             self.perform(effects, image, fx);
         }
     }
@@ -531,7 +533,19 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
             as u64,
+        consumer: consumer_config(config),
         told_at_a_time: limits::MEMBERS_TOLD_PER_SLICE,
+    }
+}
+
+fn consumer_config(config: &BrokerConfig) -> ConsumerConfig {
+    let assignors = &config.group_consumer_assignors;
+    ConsumerConfig {
+        session_timeout_ms: config.group_consumer_session_timeout_ms.max(1) as u64,
+        heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
+        max_size: config.group_consumer_max_size.max(1) as usize,
+        assignors: assignors.names().map(Name::from).collect(),
+        ..ConsumerConfig::default()
     }
 }
 

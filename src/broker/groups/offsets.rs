@@ -29,7 +29,7 @@ use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, Topic};
 use crate::coordinator::{
-    FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, OffsetsOf, Stability, TopicOffsets,
+    FetchedOf, FetchedOffset, Fetcher, GroupAnswer, GroupAsk, OffsetsOf, Stability, TopicOffsets,
 };
 use crate::group::{self, Name};
 use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
@@ -54,7 +54,7 @@ struct Wanted {
 struct FetchOf {
     group: StrBytes,
     topics: Topics,
-    stability: Stability,
+    fetcher: Fetcher,
     /// It is the last of the group.
     is_last: bool,
 }
@@ -139,7 +139,7 @@ pub fn offset_fetch(
         }
         if last.is_some() {
             let behind = FetchedOf::AllAfter(last);
-            let ask = GroupAsk::Fetch(name(&of.group), behind, of.stability);
+            let ask = GroupAsk::Fetch(name(&of.group), behind, of.fetcher.clone());
             return Ok(Written::Ask(ask));
         }
         if let Topics::All(Some(topic)) = &of.topics {
@@ -184,24 +184,29 @@ fn fetch_of(
     (asks, fetches): (&mut Vec<GroupAsk>, &mut VecDeque<FetchOf>),
 ) {
     let group_name = name(&group.group_id);
+    let fetcher = Fetcher {
+        stability,
+        member: group.member_id.as_ref().map(name),
+        epoch: group.member_epoch,
+    };
     let Some(topics) = group.topics else {
         let all = FetchedOf::AllAfter(None);
-        asks.push(GroupAsk::Fetch(group_name, all, stability));
+        asks.push(GroupAsk::Fetch(group_name, all, fetcher.clone()));
         return fetches.push_back(FetchOf {
             group: group.group_id,
             topics: Topics::All(None),
-            stability,
+            fetcher,
             is_last: true,
         });
     };
     let (mut asked, mut wanted, mut count) = (Vec::new(), VecDeque::new(), 0);
     let mut push = |asked, wanted, is_last| {
         let asked = FetchedOf::Some(asked);
-        asks.push(GroupAsk::Fetch(group_name.clone(), asked, stability));
+        asks.push(GroupAsk::Fetch(group_name.clone(), asked, fetcher.clone()));
         fetches.push_back(FetchOf {
             group: group.group_id.clone(),
             topics: Topics::Some(wanted),
-            stability,
+            fetcher: fetcher.clone(),
             is_last,
         });
     };

@@ -18,6 +18,7 @@ use kafka_wire::sync_group_request::SyncGroupRequestAssignment;
 use kafka_wire::*;
 use kafka_wire_core::{StrBytes, Uuid};
 
+use super::consumers::ImageTopics;
 use super::plan::{Asks, GroupPlan, PlanCx, ResponseShape, Written};
 use super::topic::{OFFSETS_TOPIC, of_ask, of_group};
 use crate::base::{ErrorCode as E, Mono, Now, TopicId};
@@ -171,7 +172,9 @@ impl Broker {
         let token = request * 10_000 + slot as u64;
         self.asked.insert(token, (request, slot));
         let mut effects = Vec::new();
-        self.host.ask(self.now, token, question, &mut effects);
+        let topics = ImageTopics(&self.image);
+        self.host
+            .ask(self.now, token, question, &topics, &mut effects);
         self.perform(effects);
     }
 
@@ -249,7 +252,8 @@ impl Broker {
         self.now.mono = self.now.mono.plus_ms(ms);
         self.now.wall_ms += ms as i64;
         let mut effects = Vec::new();
-        self.host.tick(self.now, &mut effects);
+        let topics = ImageTopics(&self.image);
+        self.host.tick(self.now, &topics, &mut effects);
         self.perform(effects);
     }
 

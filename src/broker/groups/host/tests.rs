@@ -103,7 +103,7 @@ impl Fixture {
         let fetch = GroupAsk::Fetch(
             Name::from("g"),
             FetchedOf::Some(vec![wanted]),
-            Stability::Any,
+            Stability::Any.into(),
         );
         self.ask(99, 0, fetch);
         match self.answers.pop().unwrap().1.pop().unwrap() {

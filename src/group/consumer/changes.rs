@@ -1,0 +1,49 @@
+//! What a turn of a group decides: applied at once, so that what comes next in the turn builds on it, and taken back if
+//! it does not become durable.
+
+use std::collections::BTreeMap;
+
+use super::change::GroupChange;
+use super::state::GroupState;
+use crate::base::Name;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Changes {
+    made: Vec<GroupChange>,
+    undo: Vec<GroupChange>,
+}
+
+impl Changes {
+    /// Makes one.
+    pub fn make(&mut self, state: &mut GroupState, change: GroupChange) {
+        self.undo.push(state.apply(change.clone()));
+        self.made.push(change);
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.made.is_empty()
+    }
+
+    /// What there was before under each key that was changed.
+    #[must_use]
+    pub fn before(&self) -> BTreeMap<(u8, Name), GroupChange> {
+        // The first one counts.
+        let undo = self.undo.iter().rev();
+        undo.map(|change| (change.key(), change.clone())).collect()
+    }
+
+    /// What was made, in order, which is not needed any more; what takes it back stays.
+    pub fn take_made(&mut self) -> Vec<GroupChange> {
+        std::mem::take(&mut self.made)
+    }
+
+    /// Takes all of it back.
+    pub fn take_back(self, state: &mut GroupState) {
+        for change in self.undo.into_iter().rev() {
+            state.apply(change);
+        }
+    }
+}

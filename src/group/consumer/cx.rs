@@ -1,0 +1,100 @@
+//! What a consumer group is told with everything, and what it wants done.
+
+use super::assign::{Assignor, UniformAssignor, assignor};
+use super::change::GroupChange;
+use super::heartbeat::ConsumerReply;
+use super::topics::GroupTopics;
+use crate::base::limits::OFFSETS_PER_SLICE;
+use crate::base::{Name, Now};
+
+/// The settings of Kafka that consumer groups obey.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// `group.consumer.session.timeout.ms`
+    pub session_timeout_ms: u64,
+    /// `group.consumer.heartbeat.interval.ms`
+    pub heartbeat_interval_ms: i32,
+    /// `group.consumer.max.size`, members
+    pub max_size: usize,
+    /// `group.consumer.assignors`: the first one is that of groups whose members want none.
+    pub assignors: Vec<Name>,
+    /// Partitions that are looked at at a time ([`OFFSETS_PER_SLICE`])
+    pub slice: usize,
+}
+
+impl Default for ConsumerConfig {
+    fn default() -> Self {
+        Self {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            max_size: i32::MAX as usize,
+            assignors: vec![Name::from("uniform"), Name::from("range")],
+            slice: OFFSETS_PER_SLICE,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// Whether members may want this one.
+    #[must_use]
+    pub fn knows_assignor(&self, name: &str) -> bool {
+        self.assignors.iter().any(|known| **known == *name)
+    }
+
+    /// The assignor of a group whose members want this one, or none.
+    #[must_use]
+    pub fn assignor(&self, wanted: Option<&Name>) -> &'static dyn Assignor {
+        let wanted = wanted.filter(|name| self.knows_assignor(name));
+        let named = wanted.or(self.assignors.first());
+        named
+            .and_then(|name| assignor(name))
+            .unwrap_or(&UniformAssignor)
+    }
+}
+
+/// What is known when a group does something.
+pub struct ConsumerCx<'a> {
+    /// The time.
+    pub now: Now,
+    /// The settings.
+    pub config: &'a ConsumerConfig,
+    /// The topics.
+    pub topics: &'a dyn GroupTopics,
+    /// Bytes that there is room for.
+    pub room_bytes: usize,
+}
+
+/// A timer of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberTimer {
+    /// Its session begins anew.
+    Session(Name),
+    /// It has so long to give up partitions, ms.
+    Rebalance(Name, u64),
+    /// It has given them up.
+    EndRebalance(Name),
+    /// It is gone.
+    End(Name),
+}
+
+/// What is to be written, and who is answered when it is durable.
+#[derive(Debug)]
+pub struct ConsumerWrite {
+    /// Each one is a record.
+    pub changes: Vec<GroupChange>,
+    /// By token.
+    pub replies: Vec<(u64, ConsumerReply)>,
+}
+
+/// What a group wants done.
+#[derive(Debug, Default)]
+pub struct ConsumerOut {
+    /// Answers, by token.
+    pub replies: Vec<(u64, ConsumerReply)>,
+    /// Timers.
+    pub timers: Vec<MemberTimer>,
+    /// One batch; it is told by [`ConsumerGroup::written`](super::ConsumerGroup::written) what comes of it.
+    pub write: Option<ConsumerWrite>,
+    /// It has more to do in the next slice.
+    pub goes_on: bool,
+}

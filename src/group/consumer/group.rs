@@ -1,0 +1,799 @@
+//! A consumer group: what is asked of it, in turns. A turn takes what has come, lets members come and go, makes a new
+//! target if there has to be one, lets each member who has asked take its next step, and ends when the records of all
+//! that are durable: then all are answered. What comes meanwhile waits for the next turn, so each is answered by what
+//! is durable alone, and what is decided can be taken back. All of a turn wait for one flush, however many they are.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::change::{GroupChange, GroupEpoch};
+use super::changes::Changes;
+use super::cx::{ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer};
+use super::heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
+use super::member::{Current, MemberState, Subscription};
+use super::partitions::{Held, Partitions};
+use super::reconcile::{Target, reconcile};
+use super::refresh::{COMPILE_WORK, Refresh, Refreshed};
+use super::state::GroupState;
+use super::topics::TopicRegex;
+use crate::base::limits::{
+    GROUP_HEARTBEATS_PER_TURN, GROUP_MEMBERS_BYTES_MAX, GROUP_REGEX_REFRESH_MS_MIN,
+    GROUP_REGEX_REFRESH_SHARE,
+};
+use crate::base::{ErrorCode, Mono, Name, TopicId};
+
+/// Where a group stands, as people are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerState {
+    /// Nobody is a member.
+    Empty,
+    /// There is no target for its epoch yet.
+    Assigning,
+    /// Members are on their way to the target.
+    Reconciling,
+    /// All have what they are to have.
+    Stable,
+}
+
+impl ConsumerState {
+    /// Kafka's name of the state.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Assigning => "Assigning",
+            Self::Reconciling => "Reconciling",
+            Self::Stable => "Stable",
+        }
+    }
+}
+
+/// What is asked of a group.
+#[derive(Debug)]
+enum Asked {
+    Heartbeat(u64, Box<ConsumerHeartbeat>),
+    /// A member was silent for too long, or an administrator removes it.
+    Remove(Name),
+    /// A member took too long to give up partitions.
+    RemoveRevoking(Name),
+}
+
+/// A member that is still to take its step in this turn.
+#[derive(Debug)]
+struct Steps {
+    token: u64,
+    member: Name,
+    /// Where it was before the turn.
+    before: Arc<Current>,
+    owned: Option<Partitions>,
+    is_full: bool,
+}
+
+/// A turn.
+#[derive(Debug, Default)]
+struct Turn {
+    changes: Changes,
+    /// The epoch has to grow.
+    bumps: bool,
+    steps: VecDeque<Steps>,
+    replies: Vec<(u64, ConsumerReply)>,
+    refresh: Option<Refresh>,
+    /// The metadata that it looks at, and since when.
+    looks: Option<(u64, Mono)>,
+    is_refreshed: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Works(Box<Turn>),
+    /// What takes back what is being written.
+    Writes(Changes),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ConsumerGroup {
+    state: GroupState,
+    asked: VecDeque<Asked>,
+    asked_bytes: usize,
+    phase: Phase,
+    /// The version of the metadata by which the target was made, or found to be right,
+    seen: Option<u64>,
+    /// and when it may be looked at again.
+    looks_from: Mono,
+}
+
+impl Default for ConsumerGroup {
+    fn default() -> Self {
+        Self {
+            state: GroupState::default(),
+            asked: VecDeque::new(),
+            asked_bytes: 0,
+            phase: Phase::Idle,
+            seen: None,
+            looks_from: Mono(0),
+        }
+    }
+}
+
+type Refusal = Result<(), ConsumerReply>;
+
+fn refuse<T>(error: ErrorCode, why: String) -> Result<T, ConsumerReply> {
+    Err(ConsumerReply::refused(error, why))
+}
+
+impl ConsumerGroup {
+    /// What is known of it, with what is still to become durable.
+    #[must_use]
+    pub fn state(&self) -> &GroupState {
+        &self.state
+    }
+
+    /// Makes a change that is durable: it is read from the log.
+    pub fn replay(&mut self, change: GroupChange) {
+        self.state.apply(change);
+    }
+
+    /// Whether nobody is a member, and nobody is about to be or to go.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.state.members().len() == 0 && self.is_idle()
+    }
+
+    /// Whether nothing is asked of it, nor written.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.asked.is_empty()
+    }
+
+    /// Whether it has something to do by itself: it has to be told to go on.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        match self.phase {
+            Phase::Idle => !self.asked.is_empty(),
+            Phase::Works(_) => true,
+            Phase::Writes(_) => false,
+        }
+    }
+
+    /// What it takes, about, with what is asked of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.state.bytes() + self.asked_bytes
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn shown_state(&self) -> ConsumerState {
+        if self.state.members().len() == 0 {
+            ConsumerState::Empty
+        } else if self.state.epoch() > self.state.target_epoch() {
+            ConsumerState::Assigning
+        } else if !self.state.is_reconciled() {
+            ConsumerState::Reconciling
+        } else {
+            ConsumerState::Stable
+        }
+    }
+
+    /// Takes a heartbeat: it is answered by [`ConsumerGroup::go_on`] or when something is written.
+    pub fn ask(&mut self, token: u64, request: ConsumerHeartbeat) {
+        self.asked_bytes += request.bytes();
+        self.asked
+            .push_back(Asked::Heartbeat(token, Box::new(request)));
+    }
+
+    /// The session of a member is over, or an administrator removes it.
+    pub fn remove(&mut self, member: Name) {
+        self.asked.push_back(Asked::Remove(member));
+    }
+
+    /// A member took too long to give up partitions.
+    pub fn rebalance_time_is_up(&mut self, member: Name) {
+        self.asked.push_back(Asked::RemoveRevoking(member));
+    }
+
+    /// Whoever waits, and is not answered by what is being written. Nothing more comes of it.
+    pub fn give_up(&mut self) -> Vec<u64> {
+        let asked = std::mem::take(&mut self.asked);
+        self.asked_bytes = 0;
+        let mut tokens: Vec<u64> = asked
+            .into_iter()
+            .filter_map(|asked| match asked {
+                Asked::Heartbeat(token, _) => Some(token),
+                Asked::Remove(_) | Asked::RemoveRevoking(_) => None,
+            })
+            .collect();
+        if let Phase::Works(turn) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            tokens.extend(turn.replies.into_iter().map(|(token, _)| token));
+            tokens.extend(turn.steps.into_iter().map(|steps| steps.token));
+        }
+        tokens
+    }
+
+    /// What was to be written is durable, or will never be: then it is taken back. Timers of members that are there
+    /// again begin anew.
+    pub fn written(&mut self, is_durable: bool, out: &mut ConsumerOut) {
+        if let Phase::Writes(changes) = std::mem::replace(&mut self.phase, Phase::Idle)
+            && !is_durable
+        {
+            changes.take_back(&mut self.state);
+            // It may have made a target by metadata that it has not looked at then.
+            self.seen = None;
+            self.begin_sessions(out);
+        }
+        out.goes_on = self.has_more();
+    }
+
+    /// All members have as long as who has just been heard of, and as long to give up partitions if they have to:
+    /// somebody could not send heartbeats, or their timers may have ended.
+    pub fn begin_sessions(&self, out: &mut ConsumerOut) {
+        for (id, member) in self.state.members() {
+            out.timers.push(MemberTimer::Session(id.clone()));
+            if self.state.current(id).state == MemberState::UnrevokedPartitions {
+                let ms = u64::try_from(member.rebalance_timeout_ms).unwrap_or(0);
+                out.timers.push(MemberTimer::Rebalance(id.clone(), ms));
+            }
+        }
+    }
+
+    /// Everything of it that is durable, or is being written.
+    #[must_use]
+    pub fn durable(&self) -> Vec<GroupChange> {
+        let Phase::Works(turn) = &self.phase else {
+            return self.state.all().collect();
+        };
+        let before = turn.changes.before();
+        let all = self
+            .state
+            .all()
+            .filter(|change| !before.contains_key(&change.key()));
+        all.chain(before.values().filter(|change| change.is_value()).cloned())
+            .collect()
+    }
+
+    /// The same of the key of this change alone.
+    #[must_use]
+    pub fn durable_like(&self, change: &GroupChange) -> Option<GroupChange> {
+        if let Phase::Works(turn) = &self.phase
+            && let Some(before) = turn.changes.before().remove(&change.key())
+        {
+            return Some(before).filter(GroupChange::is_value);
+        }
+        self.state.like(change)
+    }
+
+    /// Does as much as is `left` of a slice, in partitions that are looked at.
+    pub fn go_on(&mut self, cx: &ConsumerCx<'_>, left: &mut usize, out: &mut ConsumerOut) {
+        while *left > 0 && out.write.is_none() && self.has_more() {
+            let mut turn = match std::mem::replace(&mut self.phase, Phase::Idle) {
+                Phase::Works(turn) => turn,
+                Phase::Idle | Phase::Writes(_) => Box::new(self.begin(cx, left, out)),
+            };
+            match self.work(cx, &mut turn, left, out) {
+                Some(true) => self.end(*turn, out),
+                Some(false) => {
+                    // Nothing of it can be: it is as if nobody had asked.
+                    let Turn {
+                        changes,
+                        steps,
+                        mut replies,
+                        ..
+                    } = *turn;
+                    changes.take_back(&mut self.state);
+                    self.begin_sessions(out);
+                    let why = "The group is subscribed to more partitions, or names of topics, than it may be.";
+                    let error = ErrorCode::GroupMaxSizeReached;
+                    let refused = || ConsumerReply::refused(error, why.to_owned());
+                    replies.extend(steps.into_iter().map(|steps| (steps.token, refused())));
+                    out.replies.append(&mut replies);
+                }
+                None => self.phase = Phase::Works(turn),
+            }
+        }
+        out.goes_on = self.has_more();
+    }
+
+    /// Takes what was asked.
+    fn begin(&mut self, cx: &ConsumerCx<'_>, left: &mut usize, out: &mut ConsumerOut) -> Turn {
+        let mut turn = Turn::default();
+        let mut taken = 0;
+        while taken < GROUP_HEARTBEATS_PER_TURN
+            && *left > 0
+            && let Some(asked) = self.asked.pop_front()
+        {
+            taken += 1;
+            *left = left.saturating_sub(16);
+            match asked {
+                Asked::Heartbeat(token, request) => {
+                    self.asked_bytes -= request.bytes();
+                    if let Err(refused) =
+                        self.heartbeat(cx, (token, *request), &mut turn, left, out)
+                    {
+                        turn.replies.push((token, refused));
+                    }
+                }
+                Asked::Remove(member) => self.strike(&member, &mut turn, out),
+                Asked::RemoveRevoking(member) => {
+                    if self.state.current(&member).state == MemberState::UnrevokedPartitions {
+                        self.strike(&member, &mut turn, out);
+                    }
+                }
+            }
+        }
+        turn
+    }
+
+    /// Goes on with a turn; whether it is done, or false if nothing can come of it.
+    fn work(
+        &mut self,
+        cx: &ConsumerCx<'_>,
+        turn: &mut Turn,
+        left: &mut usize,
+        out: &mut ConsumerOut,
+    ) -> Option<bool> {
+        if !turn.is_refreshed {
+            if turn.refresh.is_none() {
+                turn.refresh = self.begin_refresh(cx, turn);
+            }
+            let refreshed = match &mut turn.refresh {
+                Some(refresh) => refresh.go_on(cx, (&mut self.state, &mut turn.changes), left),
+                None => Refreshed::Yes,
+            };
+            match refreshed {
+                Refreshed::Partly => return None,
+                Refreshed::TooLarge => return Some(false),
+                Refreshed::Yes => {}
+            }
+            turn.refresh = None;
+            turn.is_refreshed = true;
+            if let Some((version, since)) = turn.looks {
+                let took_ms = cx.now.mono.0.saturating_sub(since.0) / 1_000_000;
+                let wait_ms = (took_ms * GROUP_REGEX_REFRESH_SHARE).max(GROUP_REGEX_REFRESH_MS_MIN);
+                self.looks_from = cx.now.mono.plus_ms(wait_ms);
+                self.seen = Some(version);
+            }
+        }
+        while let Some(steps) = turn.steps.pop_front() {
+            *left = left.saturating_sub(16 + self.state.target(&steps.member).count());
+            self.step(cx, steps, turn, out);
+            if *left == 0 && !turn.steps.is_empty() {
+                return None;
+            }
+        }
+        Some(true)
+    }
+
+    /// A new target, if one has to be made or it is not known whether.
+    fn begin_refresh(&mut self, cx: &ConsumerCx<'_>, turn: &mut Turn) -> Option<Refresh> {
+        if self.state.members().len() == 0 {
+            if turn.bumps {
+                // Nobody needs a target. What was known of topics is forgotten with who was subscribed to them.
+                for unused in self.state.unused_regexes() {
+                    turn.changes
+                        .make(&mut self.state, GroupChange::Regex(unused, None));
+                }
+                let grown = GroupEpoch {
+                    epoch: self.state.epoch().saturating_add(1),
+                    metadata_hash: 0,
+                };
+                turn.changes
+                    .make(&mut self.state, GroupChange::Epoch(Some(grown)));
+            }
+            return None;
+        }
+        let version = cx.topics.version();
+        let is_new = self.seen != Some(version) && cx.now.mono >= self.looks_from;
+        if is_new {
+            turn.looks = Some((version, cx.now.mono));
+        }
+        let is_behind = self.state.epoch() > self.state.target_epoch();
+        let has_to = turn.bumps || is_new || is_behind;
+        has_to.then(|| Refresh::new(&self.state, turn.bumps, is_new))
+    }
+
+    /// A turn is done: what it has decided is to be written, or there was nothing.
+    fn end(&mut self, turn: Turn, out: &mut ConsumerOut) {
+        let Turn {
+            mut changes,
+            mut replies,
+            ..
+        } = turn;
+        if changes.is_empty() {
+            return out.replies.append(&mut replies);
+        }
+        out.write = Some(ConsumerWrite {
+            changes: changes.take_made(),
+            replies,
+        });
+        self.phase = Phase::Writes(changes);
+    }
+
+    /// The first half of a heartbeat: who it is, and what it says.
+    fn heartbeat(
+        &mut self,
+        cx: &ConsumerCx<'_>,
+        (token, request): (u64, ConsumerHeartbeat),
+        turn: &mut Turn,
+        left: &mut usize,
+        out: &mut ConsumerOut,
+    ) -> Refusal {
+        if request.epoch < JOINS {
+            let reply = self.leave(request, turn, out)?;
+            turn.replies.push((token, reply));
+            return Ok(());
+        }
+        if request.epoch != JOINS && self.state.epoch() == 0 {
+            let why = format!("Group {} not found.", request.group);
+            return refuse(ErrorCode::GroupIdNotFound, why);
+        }
+        self.check_room(cx, &request)?;
+        if let Some(wanted) = &request.assignor
+            && !cx.config.knows_assignor(wanted)
+        {
+            let why = format!(
+                "ServerAssignor {wanted} is not supported. Supported assignors: {}.",
+                cx.config.assignors.join(", ")
+            );
+            return refuse(ErrorCode::UnsupportedAssignor, why);
+        }
+        let replaces = self.who_is_it(&request)?;
+        let known = replaces.as_ref().unwrap_or(&request.member);
+        let old = self.state.member(known).cloned();
+        let new = subscription(old.as_deref(), &request);
+        let changes_regex = old.as_ref().is_none_or(|old| old.regex != new.regex);
+        if let Some(regex) = new.regex().filter(|_| changes_regex) {
+            *left = left.saturating_sub(COMPILE_WORK);
+            if TopicRegex::new(regex).is_none() {
+                let why =
+                    format!("SubscribedTopicRegex `{regex}` is not a valid regular expression.");
+                return refuse(ErrorCode::InvalidRegularExpression, why);
+            }
+        }
+        let grows = new
+            .bytes()
+            .saturating_sub(old.as_ref().map_or(0, |old| old.bytes()));
+        if grows > 0 && self.state.members_bytes() + grows > GROUP_MEMBERS_BYTES_MAX {
+            let why = "The members of the group take all the memory that they may.".to_owned();
+            return refuse(ErrorCode::GroupMaxSizeReached, why);
+        }
+        if let Some(old) = replaces {
+            self.replace(&old, &request.member, turn, out);
+        }
+        let member = request.member.clone();
+        let is_subscribed_anew = old
+            .as_ref()
+            .is_none_or(|old| old.topics != new.topics || old.regex() != new.regex());
+        let is_said_anew = self.state.member(&member).is_none_or(|said| **said != new);
+        if is_said_anew {
+            let change = GroupChange::Member(member.clone(), Some(Arc::new(new)));
+            turn.changes.make(&mut self.state, change);
+        }
+        turn.bumps |= is_subscribed_anew;
+        out.timers.push(MemberTimer::Session(member.clone()));
+        turn.steps.push_back(Steps {
+            token,
+            before: self.state.current(&member),
+            member,
+            is_full: request.is_full(),
+            owned: request.owned,
+        });
+        Ok(())
+    }
+
+    fn check_room(&self, cx: &ConsumerCx<'_>, request: &ConsumerHeartbeat) -> Refusal {
+        if self.state.member(&request.member).is_some() {
+            return Ok(());
+        }
+        if self.state.members().len() >= cx.config.max_size {
+            let max = cx.config.max_size;
+            let why =
+                format!("The consumer group has reached its maximum capacity of {max} members.");
+            return refuse(ErrorCode::GroupMaxSizeReached, why);
+        }
+        match request.bytes() > cx.room_bytes {
+            true => Err(ConsumerReply::error(ErrorCode::CoordinatorNotAvailable)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it is a member, or may become one; and the static member whose place it takes.
+    fn who_is_it(&self, request: &ConsumerHeartbeat) -> Result<Option<Name>, ConsumerReply> {
+        let member = &request.member;
+        let unknown = || {
+            let why = format!(
+                "Member {member} is not a member of group {}.",
+                request.group
+            );
+            ConsumerReply::refused(ErrorCode::UnknownMemberId, why)
+        };
+        let joins = request.epoch == JOINS;
+        if let Some(instance) = &request.instance {
+            let Some(fixed) = self.state.static_member(instance) else {
+                return match joins {
+                    true => Ok(None),
+                    false => Err(unknown()),
+                };
+            };
+            if !joins {
+                self.check_instance(request)?;
+                request.check_epoch(&self.state.current(fixed))?;
+                return Ok(None);
+            }
+            if self.state.current(fixed).epoch != LEAVES_FOR_A_WHILE {
+                let why = format!(
+                    "Static member {member} with instance id {instance} cannot join the group because the instance \
+                     id is owned by {fixed} member."
+                );
+                return refuse(ErrorCode::UnreleasedInstanceId, why);
+            }
+            return Ok(Some(fixed.clone()));
+        }
+        match self.state.member(member) {
+            Some(_) => request.check_epoch(&self.state.current(member))?,
+            None if joins => {}
+            None => return Err(unknown()),
+        }
+        Ok(None)
+    }
+
+    /// UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID unless it is the member of its instance.
+    fn check_instance(&self, request: &ConsumerHeartbeat) -> Refusal {
+        let Some(instance) = &request.instance else {
+            return Ok(());
+        };
+        let Some(fixed) = self.state.static_member(instance) else {
+            let why = format!("Instance id {instance} is unknown.");
+            return refuse(ErrorCode::UnknownMemberId, why);
+        };
+        if *fixed != request.member {
+            let why = format!(
+                "Static member {} with instance id {instance} was fenced by member {fixed}.",
+                request.member
+            );
+            return refuse(ErrorCode::FencedInstanceId, why);
+        }
+        Ok(())
+    }
+
+    /// A static member comes back under another id, to which goes all that is its own.
+    fn replace(&mut self, old: &Name, new: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
+        let (member, target) = (self.state.member(old).cloned(), self.state.target(old));
+        let current = Current {
+            epoch: 0,
+            previous_epoch: 0,
+            ..Current::clone(&self.state.current(old))
+        };
+        self.forget(old, turn, out);
+        let target = Some(target).filter(|target| !target.is_empty());
+        let state = &mut self.state;
+        turn.changes
+            .make(state, GroupChange::Member(new.clone(), member));
+        turn.changes
+            .make(state, GroupChange::TargetOf(new.clone(), target));
+        turn.changes.make(
+            state,
+            GroupChange::Current(new.clone(), Some(Arc::new(current))),
+        );
+    }
+
+    /// Somebody leaves.
+    fn leave(
+        &mut self,
+        request: ConsumerHeartbeat,
+        turn: &mut Turn,
+        out: &mut ConsumerOut,
+    ) -> Result<ConsumerReply, ConsumerReply> {
+        if self.state.epoch() == 0 {
+            let why = format!("Group {} not found.", request.group);
+            return refuse(ErrorCode::GroupIdNotFound, why);
+        }
+        self.check_instance(&request)?;
+        let member = request.member;
+        if self.state.member(&member).is_none() {
+            let why = format!(
+                "Member {member} is not a member of group {}.",
+                request.group
+            );
+            return refuse(ErrorCode::UnknownMemberId, why);
+        }
+        match request.epoch {
+            LEAVES => self.strike(&member, turn, out),
+            _ => {
+                let away = Current {
+                    epoch: LEAVES_FOR_A_WHILE,
+                    revoking: Held::default(),
+                    ..Current::clone(&self.state.current(&member))
+                };
+                out.timers.push(MemberTimer::EndRebalance(member.clone()));
+                let change = GroupChange::Current(member.clone(), Some(Arc::new(away)));
+                turn.changes.make(&mut self.state, change);
+            }
+        }
+        Ok(ConsumerReply {
+            member: Some(member),
+            epoch: request.epoch,
+            ..ConsumerReply::default()
+        })
+    }
+
+    /// Removes a member, if it is one.
+    fn strike(&mut self, member: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
+        if self.state.member(member).is_some() {
+            self.forget(member, turn, out);
+            turn.bumps = true;
+        }
+    }
+
+    fn forget(&mut self, member: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
+        out.timers.push(MemberTimer::End(member.clone()));
+        // Who has asked before it went is answered all the same.
+        let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut turn.steps)
+            .into_iter()
+            .partition(|steps| steps.member == *member);
+        turn.steps = stay;
+        let unknown = || ConsumerReply::error(ErrorCode::UnknownMemberId);
+        turn.replies
+            .extend(gone.into_iter().map(|steps| (steps.token, unknown())));
+        let changes = [
+            GroupChange::Current(member.clone(), None),
+            GroupChange::TargetOf(member.clone(), None),
+            GroupChange::Member(member.clone(), None),
+        ];
+        for change in changes {
+            turn.changes.make(&mut self.state, change);
+        }
+    }
+
+    /// The second half of a heartbeat: the member's next step, and its answer.
+    fn step(&mut self, cx: &ConsumerCx<'_>, steps: Steps, turn: &mut Turn, out: &mut ConsumerOut) {
+        let Steps {
+            token,
+            member,
+            before,
+            owned,
+            is_full,
+        } = steps;
+        let state = &mut self.state;
+        let (current, target) = (state.current(&member), state.target(&member));
+        let target = Target {
+            epoch: state.target_epoch(),
+            partitions: &target,
+        };
+        let of_another = |topic, partition| state.is_of_another(topic, partition, &member);
+        let next = match reconcile(&current, target, owned.as_ref(), of_another) {
+            Ok(next) => next,
+            Err(error) => {
+                return turn.replies.push((token, ConsumerReply::error(error)));
+            }
+        };
+        let next = match next == *current {
+            true => current,
+            false => {
+                let next = Arc::new(next);
+                let change = GroupChange::Current(member.clone(), Some(next.clone()));
+                turn.changes.make(state, change);
+                out.timers.push(match next.state {
+                    MemberState::UnrevokedPartitions => {
+                        let ms = state
+                            .member(&member)
+                            .map_or(0, |it| it.rebalance_timeout_ms);
+                        let ms = u64::try_from(ms).unwrap_or(0);
+                        MemberTimer::Rebalance(member.clone(), ms)
+                    }
+                    _ => MemberTimer::EndRebalance(member.clone()),
+                });
+                next
+            }
+        };
+        let tells = is_full || !next.assigned.has_the_same_as(&before.assigned);
+        let reply = ConsumerReply {
+            member: Some(member),
+            epoch: next.epoch,
+            heartbeat_interval_ms: cx.config.heartbeat_interval_ms,
+            assigned: tells.then_some(next),
+            ..ConsumerReply::default()
+        };
+        turn.replies.push((token, reply));
+    }
+
+    /// UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH unless the offsets of these partitions may be committed by this member
+    /// now. One of an epoch before may commit for what it was given by then (KIP-1251).
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check_commit<'a>(
+        &self,
+        (member, epoch): (&str, i32),
+        knows_epochs: bool,
+        in_transaction: bool,
+        mut places: impl Iterator<Item = (&'a TopicId, i32)>,
+    ) -> Result<(), ErrorCode> {
+        let is_nobody = epoch < 0 && member.is_empty();
+        if epoch < 0 && self.state.members().len() == 0 || in_transaction && is_nobody {
+            return Ok(());
+        }
+        if self.state.member(member).is_none() {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        if !in_transaction && !knows_epochs {
+            return Err(ErrorCode::UnsupportedVersion);
+        }
+        let current = self.state.current(member);
+        let has_had_since = |(topic, partition): (&TopicId, i32)| {
+            let given = current.assigned.epoch_of(*topic, partition);
+            given.is_some_and(|given| epoch >= given)
+        };
+        let may = epoch == current.epoch
+            || epoch >= 0 && epoch < current.epoch && places.all(has_had_since);
+        match may {
+            true => Ok(()),
+            false => Err(ErrorCode::StaleMemberEpoch),
+        }
+    }
+
+    /// UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH unless this member may be told offsets; whoever names no member may.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn check_fetch(&self, member: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
+        let member = member.unwrap_or("");
+        if member.is_empty() && epoch < 0 {
+            return Ok(());
+        }
+        if self.state.member(member).is_none() {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        match self.state.current(member).epoch == epoch {
+            true => Ok(()),
+            false => Err(ErrorCode::StaleMemberEpoch),
+        }
+    }
+
+    /// Panics if something is wrong inside. For tests and the simulator.
+    pub fn invariants(&self) {
+        self.state.invariants();
+        let asked = self.asked.iter().map(|asked| match asked {
+            Asked::Heartbeat(_, request) => request.bytes(),
+            Asked::Remove(_) | Asked::RemoveRevoking(_) => 0,
+        });
+        assert_eq!(
+            asked.sum::<usize>(),
+            self.asked_bytes,
+            "bytes of what is asked"
+        );
+    }
+}
+
+/// What a member says of itself by a heartbeat; what it does not say is as before.
+fn subscription(old: Option<&Subscription>, request: &ConsumerHeartbeat) -> Subscription {
+    let mut new = old.cloned().unwrap_or(Subscription {
+        rebalance_timeout_ms: -1,
+        ..Subscription::default()
+    });
+    let ConsumerHeartbeat {
+        instance,
+        rack,
+        rebalance_timeout_ms,
+        topics,
+        regex,
+        assignor,
+        client_id,
+        client_host,
+        ..
+    } = request;
+    new.instance = instance.clone().or(new.instance);
+    new.rack = rack.clone().or(new.rack);
+    new.assignor = assignor.clone().or(new.assignor);
+    new.rebalance_timeout_ms = rebalance_timeout_ms.unwrap_or(new.rebalance_timeout_ms);
+    if let Some(topics) = topics {
+        new.topics.clone_from(topics);
+        new.topics.sort_unstable();
+        new.topics.dedup();
+    }
+    new.regex = regex.clone().or(new.regex);
+    new.client_id.clone_from(client_id);
+    new.client_host.clone_from(client_host);
+    new
+}

@@ -1,0 +1,32 @@
+//! Consumer groups of KIP-848, whose partitions the coordinator assigns: members say in heartbeats what they are
+//! subscribed to and what they have, and are told what is theirs.
+//!
+//! `state.rs` has what is known of a group, and changes by the records of `change.rs` alone, which `records.rs` reads
+//! and writes. `group.rs` takes what is asked (`heartbeat.rs`) in turns; `refresh.rs` makes a new target when there has
+//! to be one, by an assignor of `assign/`; `reconcile.rs` brings a member to it, step by step. `topics.rs` is what is
+//! seen of the cluster, `cx.rs` what goes in and out. Nothing here knows of other kinds of groups, or of offsets.
+
+mod assign;
+mod change;
+mod changes;
+mod cx;
+mod group;
+mod heartbeat;
+mod member;
+mod partitions;
+mod reconcile;
+pub mod records;
+mod refresh;
+mod state;
+mod topics;
+
+pub use assign::{Assignor, assignor};
+pub use change::{GroupChange, GroupEpoch, Resolved, TargetEpoch};
+pub use cx::{ConsumerConfig, ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer};
+pub use group::{ConsumerGroup, ConsumerState};
+pub use heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
+pub use member::{Current, MemberState, Subscription};
+pub use partitions::{Held, Partitions};
+pub use refresh::preferred_assignor;
+pub use state::GroupState;
+pub use topics::{GroupTopics, NoTopics};
