@@ -45,8 +45,10 @@ def produce(topic: str, records, **config):
 
 
 def consumer(**config) -> Consumer:
+    # The broker says that to members of groups of the consumer protocol.
+    session = {} if config.get("group.protocol") == "consumer" else {"session.timeout.ms": 10000}
     return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": unique("confluent"), "auto.offset.reset": "earliest",
-                     "enable.auto.commit": False, "session.timeout.ms": 10000, **config})
+                     "enable.auto.commit": False, **session, **config})
 
 
 def read(source: Consumer, count: int, seconds: float = 30) -> list:
@@ -619,6 +621,120 @@ def records_are_copied_with_their_offsets_once():
     equal(sum(partition.offset for partition in reader.committed(reader.assignment(), 20)), 20, "offsets committed")
     equal(visible(copy, "read_committed"), values, "records copied")
     reader.close()
+
+
+# Groups of the consumer protocol (KIP-848)
+
+
+class Joined:
+    """A member of a group of the consumer protocol, which polls in a thread of its own until it is closed."""
+
+    def __init__(self, group: str, *topics: str, **config):
+        self._consumer = consumer(**{"group.id": group, "group.protocol": "consumer", **config})
+        self.values, self.errors = [], []
+        self.owned: set[tuple[str, int]] = set()
+        self._stops = threading.Event()
+
+        def assigned(_, given):
+            self.owned = self.owned | {(p.topic, p.partition) for p in given}
+
+        def revoked(_, taken):
+            self.owned = self.owned - {(p.topic, p.partition) for p in taken}
+        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=revoked)
+        self._thread = threading.Thread(target=self._poll)
+        self._thread.start()
+
+    def _poll(self):
+        while not self._stops.is_set():
+            message = self._consumer.poll(0.1)
+            if message is not None and message.error():
+                self.errors.append(message.error())
+            elif message is not None:
+                self.values.append(message.value())
+                self._consumer.commit(message, asynchronous=False)
+
+    def close(self):
+        self._stops.set()
+        self._thread.join()
+        self._consumer.close()
+        equal(self.errors, [], "errors of a member")
+
+
+def spread(*members: Joined, of: set[tuple[str, int]], each: set[int]):
+    """Waits until the members share these partitions, each so many of them."""
+    def are_shared() -> bool:
+        parts = [member.owned for member in members]
+        return sum(map(len, parts)) == len(of) and set().union(*parts) == of and {len(part) for part in parts} <= each
+    eventually(are_shared, 40, f"{len(members)} members share {len(of)} partitions")
+
+
+def partitions(topic: str, count: int) -> set[tuple[str, int]]:
+    return {(topic, p) for p in range(count)}
+
+
+@test(seconds=150)
+def consumer_protocol_rebalances():
+    rebalances(**{"group.protocol": "consumer"})
+
+
+@test(seconds=120)
+def consumer_protocol_members_share_and_commit():
+    topic, group = make_topic("confluent-848", 6), unique("confluent-848")
+    all_of = partitions(topic, 6)
+    first = Joined(group, topic)
+    spread(first, of=all_of, each={6})
+    second = Joined(group, topic, **{"group.remote.assignor": "uniform"})
+    spread(first, second, of=all_of, each={3})
+    third = Joined(group, topic)
+    spread(first, second, third, of=all_of, each={2})
+    values = [b"%d" % n for n in range(60)]
+    produce(topic, [(value, value) for value in values])
+    eventually(lambda: len(first.values + second.values + third.values) >= 60, 30, "all is read")
+    equal(sorted(first.values + second.values + third.values), sorted(values), "records, each read once")
+    second.close()
+    spread(first, third, of=all_of, each={3})
+    told = admin.describe_consumer_groups([group])[group].result(20)
+    equal((told.state.name, len(told.members)), ("STABLE", 2))
+    equal(told.type.name, "CONSUMER")
+    first.close()
+    third.close()
+    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in range(6)])
+    committed = admin.list_consumer_group_offsets([wanted])[group].result(20).topic_partitions
+    equal(sum(max(p.offset, 0) for p in committed), 60, "offsets committed")
+    eventually(lambda: admin.describe_consumer_groups([group])[group].result(20).state.name == "EMPTY", 20, "it is empty")
+    admin.delete_consumer_groups([group])[group].result(20)
+    assert group not in [g.group_id for g in admin.list_consumer_groups().result(20).valid]
+
+
+@test(seconds=120)
+def consumer_protocol_follows_topics():
+    prefix, group = unique("confluent-848-regex"), unique("confluent-848")
+    first = f"{prefix}.a"
+    admin.create_topics([NewTopic(first, 2, 1)])[first].result(20)
+    member = Joined(group, f"^{prefix}[.].*")
+    spread(member, of=partitions(first, 2), each={2})
+    second = f"{prefix}.b"
+    admin.create_topics([NewTopic(second, 1, 1)])[second].result(20)
+    spread(member, of=partitions(first, 2) | partitions(second, 1), each={3})
+    admin.create_partitions([NewPartitions(first, 4)])[first].result(20)
+    spread(member, of=partitions(first, 4) | partitions(second, 1), each={5})
+    admin.delete_topics([second])[second].result(20)
+    spread(member, of=partitions(first, 4), each={4})
+    member.close()
+
+
+@test(seconds=120)
+def consumer_protocol_static_members_come_back():
+    topic, group = make_topic("confluent-848-static", 4), unique("confluent-848")
+    stays, away = Joined(group, topic), Joined(group, topic, **{"group.instance.id": "one"})
+    spread(stays, away, of=partitions(topic, 4), each={2})
+    had, kept = away.owned, stays.owned
+    away.close()
+    back = Joined(group, topic, **{"group.instance.id": "one"})
+    eventually(lambda: back.owned == had, 30, "it has what it had")
+    equal(stays.owned, kept, "what the other one has")
+    stays.close()
+    back.close()
 
 
 def last_stable(topic: str) -> int:

@@ -253,6 +253,50 @@ def groups_live_and_die():
 
 
 @test(seconds=120)
+def consumer_protocol_groups_live_and_die():
+    name, group = make_topic("java-848", 4), unique("java-848")
+    command = ["java", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=java/log4j2.properties", "-cp", paths.KAFKA_CLASSPATH,
+               "org.apache.kafka.tools.VerifiableConsumer", "--bootstrap-server", BOOTSTRAP, "--topic", name, "--group-id", group,
+               "--group-protocol", "consumer", "--reset-policy", "earliest", "--enable-autocommit"]
+
+    def members() -> list[tuple[str, int]]:
+        """The members that there are, and how many partitions each has."""
+        printed = groups("--describe", "--members", "--verbose", "--group", group)
+        rows = re.findall(rf"^{group}\s+(\S+)\s+\S+\s+\S+\s+(\d+)\s", printed, re.M)
+        return sorted((member, int(count)) for member, count in rows)
+
+    def committed() -> int:
+        rows = re.findall(rf"^{group}\s+{name}\s+\d+\s+(\d+)", groups("--describe", "--group", group), re.M)
+        return sum(map(int, rows))
+
+    def shares(*counts: int):
+        eventually(lambda: sorted(count for _, count in members()) == sorted(counts), 40, f"members with {counts} partitions")
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        shares(4)
+        second = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            shares(2, 2)
+            console_produce(name, b"".join(b"k%d:%d\n" % (i, i) for i in range(40)), *KEYED)
+            state = groups("--describe", "--state", "--group", group)
+            assert re.search(r"uniform\s+Stable\s+2", state), state
+            listed = [line.split() for line in groups("--list", "--type", "consumer").splitlines()]
+            assert any(row[0] == group for row in listed), listed
+        finally:
+            # It does not say that it leaves.
+            second.kill()
+            second.wait()
+        shares(4)
+        eventually(lambda: committed() == 40, 30, "offsets committed")
+    finally:
+        first.terminate()
+        first.wait()
+    eventually(lambda: "Empty" in groups("--describe", "--state", "--group", group), 30, "the group is empty")
+    groups("--delete", "--group", group)
+    assert group not in groups("--list").split()
+
+
+@test(seconds=120)
 def performance_tools():
     name = make_topic("java-perf", 2)
     printed = tool("ProducerPerformance", "--topic", name, "--num-records", "50000", "--record-size", "200", "--throughput", "-1",

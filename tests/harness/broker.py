@@ -42,6 +42,11 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+# Members of groups of the consumer protocol hear of changes by heartbeats, and are missed by their absence.
+QUICK_CONSUMER_GROUPS = {f"group.consumer.{kind}{setting}": value for kind in ["min.", ""]
+                         for setting, value in [("heartbeat.interval.ms", "500"), ("session.timeout.ms", "6000")]}
+
+
 class Broker:
     """One broker process with its own directory. Use as a context manager: it leaves nothing behind."""
 
@@ -53,7 +58,7 @@ class Broker:
     host = "127.0.0.1"
 
     def __init__(self, overrides: dict[str, str] | None = None, keep: bool = False):
-        self.overrides = {"group.initial.rebalance.delay.ms": "0", **(overrides or {})}
+        self.overrides = {"group.initial.rebalance.delay.ms": "0", **QUICK_CONSUMER_GROUPS, **(overrides or {})}
         self.home = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.name}-test-"))
         self.data = self.home / "data"
         self.log_path = self.home / "stderr.log"
