@@ -33,7 +33,8 @@ pub fn txn_key(id: &str) -> Bytes {
 /// The value of what is known of one, where the cluster's transactions are of this version.
 #[must_use]
 pub fn txn_value(facts: &TxnFacts, cluster: TxnVersion) -> Bytes {
-    let is_flexible = cluster > TxnVersion::V0;
+    // Who asks by a newer version has heard that it is the cluster's, before the coordinator did.
+    let is_flexible = cluster.max(facts.version) > TxnVersion::V0;
     let mut out = BytesMut::with_capacity(96 + 8 * facts.partitions.len());
     out.put_i16(if is_flexible { FLEXIBLE_VERSION } else { 0 });
     out.put_i64(facts.producer_id);
@@ -246,7 +247,9 @@ mod tests {
         let mut want = facts();
         (want.previous_producer_id, want.next_producer_id) = (42, 43);
         want.version = TxnVersion::V2;
-        assert_eq!(txn_value(&want, TxnVersion::V2), value);
+        for cluster in CLUSTERS {
+            assert_eq!(txn_value(&want, cluster), value, "nothing of it is lost");
+        }
         assert_eq!(parse_txn_value(&value).as_ref(), Ok(&want));
         // What is not known is skipped: the next epoch of a transaction that is prepared first.
         let at = value.len() - 25;
