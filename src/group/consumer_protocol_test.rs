@@ -106,8 +106,7 @@ fn who_is_no_member_or_names_the_wrong_epoch_is_told() {
         error(&world.beat(with(3, None))),
         ErrorCode::FencedMemberEpoch
     );
-    // The epoch before, if all that it has is its own: the answer may have been lost. Its previous one is 2 as well,
-    // as it was before it gave up.
+    // The epoch before, if all that it has is its own: the answer may have been lost.
     let before = world
         .coordinator
         .consumer_group("g")
