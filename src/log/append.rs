@@ -93,7 +93,12 @@ impl Log {
         };
         let batch = marker.batch(end.producer_id, end.producer_epoch, now.wall_ms);
         let info = record::parse(&batch).map_err(|_| bad_offsets())?;
-        self.append_as(Origin::Internal, now, batch, &info, store)
+        let appended = self.append_as(Origin::Internal, now, batch, &info, store)?;
+        if end.version < 2 {
+            // It has the epoch of its transaction: what is asked about that is over.
+            (self.verifications).forget(end.producer_id, end.producer_epoch);
+        }
+        Ok(appended)
     }
 
     /// Appends a batch of the broker's own: no limit on its size but the segment's, no bounds on

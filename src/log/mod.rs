@@ -472,7 +472,10 @@ impl Log {
             .producers
             .take(entry.remembered(), entry.transaction, at);
         if let Some(step) = &entry.transaction {
-            (self.verifications).forget(step.producer_id, step.producer_epoch);
+            // The end of one may have the epoch of the next one, which may be asked about already.
+            let is_end = step.end.is_some();
+            let epoch = step.producer_epoch.saturating_sub(i16::from(is_end));
+            self.verifications.forget(step.producer_id, epoch);
             self.transactions
                 .saw(entry.base_offset, entry.next_offset());
         }

@@ -259,6 +259,26 @@ mod tests {
         );
     }
 
+    /// In version 2 the end of a transaction has the epoch of the next one (KIP-890), which may begin before it is here.
+    #[test]
+    fn what_was_asked_about_the_next_transaction_holds_behind_the_end_of_the_one_before() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.verified(7, 0);
+        assert_eq!(append(&mut f, &draft(0, 0)), Ok(0));
+        let (_, next) = draft(1, 0).build();
+        let (token, _) = f.log.begin_verification(&next, true).unwrap();
+        let end = EndOfTransaction {
+            producer_id: 7,
+            producer_epoch: 1,
+            coordinator_epoch: 0,
+            commits: true,
+            version: 2,
+        };
+        f.log.append_end(f.now, &end, &mut f.disk.store).unwrap();
+        assert_eq!(f.log.end_verification(7, token, true), Ok(()));
+        assert_eq!(append(&mut f, &draft(1, 0)), Ok(2));
+    }
+
     #[test]
     fn what_waited_while_its_transaction_ended_is_of_none() {
         let mut f = Fixture::new(LogConfig::default(), 0);
