@@ -259,7 +259,7 @@ mod tests {
         );
     }
 
-    /// In version 2 the end of a transaction has the epoch of the next one (KIP-890), which may begin before it is here.
+    /// In version 2 the end of a transaction has the epoch of the next one (KIP-890), and that may begin first.
     #[test]
     fn what_was_asked_about_the_next_transaction_holds_behind_the_end_of_the_one_before() {
         let mut f = Fixture::new(LogConfig::default(), 0);

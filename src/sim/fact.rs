@@ -39,6 +39,8 @@ pub enum Use {
         /// Tombstones stay longer than a run takes.
         keeps_tombstones: bool,
     },
+    /// They are written in transactions.
+    Transacted,
 }
 
 impl Use {
@@ -46,6 +48,12 @@ impl Use {
     #[must_use]
     pub const fn is_compacted(self) -> bool {
         matches!(self, Self::Compacted { .. })
+    }
+
+    /// Whether offsets follow each other without a gap: neither what is left out nor what brokers write is between.
+    #[must_use]
+    pub const fn is_dense(self) -> bool {
+        !matches!(self, Self::Compacted { .. } | Self::Transacted)
     }
 }
 
@@ -116,6 +124,36 @@ pub enum Fact<'a> {
         /// How many.
         count: u32,
     },
+    /// A batch of a transaction is about to be sent, all in one transaction of its number in this run.
+    Transacting {
+        /// The transaction.
+        transaction: u64,
+        /// The first record.
+        first: Value,
+        /// How many.
+        count: u32,
+    },
+    /// A transaction is about to be committed: it may be from now on.
+    Deciding {
+        /// The transaction.
+        transaction: u64,
+    },
+    /// A transaction has ended.
+    Ended {
+        /// The transaction.
+        transaction: u64,
+        /// Committed, or aborted.
+        commits: bool,
+    },
+    /// Somebody has read what is committed: these are its records.
+    ReadCommitted {
+        /// The partition.
+        at: Place,
+        /// The records.
+        records: &'a [Placed],
+    },
+    /// All that is committed has been read.
+    AuditedCommitted,
     /// The broker has acknowledged a batch.
     Acked {
         /// The partition.
@@ -351,6 +389,11 @@ impl Fact<'_> {
                 None => What::NothingAtTime,
             },
             Self::Audited { .. } => What::Audited,
+            Self::Ended { commits, .. } => match commits {
+                true => What::TransactionCommitted,
+                false => What::TransactionAborted,
+            },
+            Self::ReadCommitted { .. } => What::ReadCommitted,
             Self::Deleted { .. } => What::Deleted,
             Self::Committed { .. } => What::Committed,
             Self::CommitRead { .. } => What::CommitRead,

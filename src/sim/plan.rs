@@ -214,6 +214,8 @@ pub struct Plan {
     pub churns: u32,
     /// Clients that do so with topics of very many partitions.
     pub crowds: u32,
+    /// The transactional ids of producers with transactions, by number; those with the same one fence each other.
+    pub transactors: Vec<u32>,
     /// Clients that delete records.
     pub truncators: u32,
     /// After how many inputs the invariants of a shard are looked at. They go through all of its logs.
@@ -289,6 +291,29 @@ impl Plan {
         self.config.log_cleaner_backoff_ms = pick(rng, &[1, 10, 100]);
     }
 
+    /// Adds a topic that is written in transactions, and producers that do, in some seeds.
+    fn transact(&mut self, rng: &mut Rng) {
+        let may = matches!(self.shape, Shape::Any | Shape::Replicas) && !self.rot && !self.rot_live;
+        let config = &mut self.config;
+        config.transaction_state_log_replication_factor = self.replicas;
+        config.transaction_state_log_min_isr = config.min_insync_replicas;
+        config.transaction_state_log_num_partitions = 1 + rng.below(4) as i32;
+        if !may || !self.has_clients() || !rng.chance(1, 2) {
+            return;
+        }
+        self.topics.push(SetupTopic {
+            name: "transacted".to_owned(),
+            partitions: 1 + rng.below(3) as i32,
+            used: Use::Transacted,
+            replicas: pick(rng, &[1, self.replicas, self.replicas]),
+            configs: Vec::new(),
+        });
+        // With a full store nothing that is open could end.
+        self.store.bytes_max = 64 * MIB;
+        self.faults.no_room = 0;
+        self.transactors = pick(rng, &[&[0][..], &[0, 1], &[0, 0], &[0, 0, 1]]).to_vec();
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn new(rng: &mut Rng, options: &Options) -> Self {
@@ -324,6 +349,7 @@ impl Plan {
             groups: (0..rng.below(2)).map(|_| 1 + rng.below(3) as u32).collect(),
             churns: rng.below(2) as u32,
             crowds: 0,
+            transactors: Vec::new(),
             looks_every: 1,
             truncators: 1,
             faults: faults(rng, tight),
@@ -340,6 +366,7 @@ impl Plan {
         // There are few logs, and yet a checkpoint is to take its time.
         plan.store.checkpoint_slice_bytes = pick(&mut apart, &[1, 6 * KIB, 256 * KIB]);
         plan.compact(&mut apart);
+        plan.transact(&mut apart);
         let config = &mut plan.config;
         config.log_segment_bytes = config
             .log_segment_bytes

@@ -173,6 +173,14 @@ kinds! {
     AckedByOne: 0,
     /// A fetch was answered.
     Read: 660,
+    /// A transaction was committed.
+    TransactionCommitted: 0,
+    /// A transaction was aborted.
+    TransactionAborted: 0,
+    /// A transaction was given up: its producer was fenced, or too slow.
+    TransactionGivenUp: 0,
+    /// What is committed was read.
+    ReadCommitted: 0,
     /// A reader came upon offsets that compaction has left out.
     Compacted: 0,
     /// There was a record at or after a time.

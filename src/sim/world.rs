@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::clients::{
     Act, Auditor, Churn, Client, Committer, Consumer, Ctx, Lookup, Member, Phase, Producer, Setup,
-    Shared, Talk, Truncator,
+    Shared, Talk, Transactor, Truncator,
 };
 use super::clock::{MS, delay};
 use super::committed::Committed;
@@ -275,6 +275,10 @@ impl World {
         for number in 0..plan.crowds {
             let name = format!("crowd-{number}");
             clients.push(Box::new(Talk::new(Churn::crowd(300 + number, &name))));
+        }
+        for (number, id) in (400..).zip(plan.transactors) {
+            let transactor = Transactor::new(id, number, plan.value_bytes_max, &mut self.rng);
+            clients.push(Box::new(Talk::new(transactor)));
         }
         for _ in 0..plan.truncators {
             clients.push(Box::new(Talk::new(Truncator::default())));

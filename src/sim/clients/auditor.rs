@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::client::Ctx;
 use super::committer::{fetch_commit, fetched_commit};
 use super::consumer::{list_offsets, listed_offset};
-use super::fetching::{Limits, fetch, read};
+use super::fetching::{COMMITTED_FROM, Limits, fetch, read, read_committed};
 use super::finding::{ask_identity, described, group_name, looks_again};
 use super::shared::{Topic, Whom};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place, Use};
 use crate::wire::client;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ enum Task {
     Read(Place, i64, i64),
     Latest(Place),
     Commit(u32, Place),
+    /// What is committed, from an offset on.
+    Committed(Place, i64),
 }
 
 /// See the module.
@@ -44,8 +46,12 @@ impl Auditor {
         let places = ctx.shared.places(|_| true);
         todo.extend(places.iter().map(|at| Task::Latest(*at)));
         todo.extend(places.iter().map(|at| Task::Start(*at)));
+        // Last, when it is known where each ends.
+        let transacted = |topic: &Topic| topic.used == Use::Transacted;
+        let transacted = ctx.shared.places(transacted).into_iter();
         let commits = ctx.shared.commits.keys();
         todo.extend(commits.map(|(group, at)| Task::Commit(*group, *at)));
+        todo.extend(transacted.map(|at| Task::Committed(at, 0)));
         todo
     }
 
@@ -112,6 +118,35 @@ impl Auditor {
         Ok(again.then_some(Task::Start(at)))
     }
 
+    fn fetched_committed(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        frame: Bytes,
+        (at, position): (Place, i64),
+    ) -> Result<Option<Task>, String> {
+        let (_, fetched) =
+            client::decode_fetch(frame, self.version).map_err(|error| error.to_string())?;
+        let topic = fetched.topics.first();
+        let partition = topic.and_then(|topic| topic.partitions.first());
+        let partition = partition.ok_or("no partition in the answer")?;
+        let next = match partition.error {
+            ErrorCode::None => read_committed(ctx, at, position, partition),
+            error if ctx.is_led_elsewhere(at, error) => position,
+            error => return Err(format!("{at}: fetch of {position}: {error}")),
+        };
+        // A transaction that was left is aborted when its time is over.
+        let end = self.ends.get(&at);
+        if end.is_none_or(|end| next < *end) || !partition.error.is_none() {
+            self.rest = next == position || end.is_none();
+            return Ok(Some(Task::Committed(at, next)));
+        }
+        let mut others = self.todo.iter().flatten().skip(1);
+        if !others.any(|task| matches!(task, Task::Committed(..))) {
+            ctx.oracle.tell(Fact::AuditedCommitted);
+        }
+        Ok(None)
+    }
+
     /// The offset that was listed; none where the partition is refused because something of it has rotted, or if it
     /// is to be asked for again.
     fn listed(
@@ -176,6 +211,9 @@ impl Auditor {
             Task::Read(at, start, position) => {
                 return self.fetched(ctx, frame, asked, (at, start, position));
             }
+            Task::Committed(at, position) => {
+                return self.fetched_committed(ctx, frame, (at, position));
+            }
             Task::Commit(group, at) => {
                 let offset = match fetched_commit(frame, self.version)? {
                     Ok(offset) => offset,
@@ -235,8 +273,8 @@ impl Script for Auditor {
                 self.version = ctx.version(2, 1);
                 list_offsets(ctx, self.version, at, -2)
             }
-            Task::Read(at, _, position) => {
-                self.version = ctx.version(1, 4);
+            Task::Read(at, _, position) | Task::Committed(at, position) => {
+                self.version = ctx.version(1, COMMITTED_FROM);
                 let limits = Limits {
                     wait_ms: 0,
                     bytes_min: 0,
@@ -244,6 +282,7 @@ impl Script for Auditor {
                     partition_bytes_max: ctx.pick(&[2000, 1 << 20]),
                     session: 0,
                     epoch: -1,
+                    committed: matches!(task, Task::Committed(..)),
                 };
                 fetch(ctx, self.version, limits, &[(at, position)], &[])
             }
@@ -274,7 +313,9 @@ impl Script for Auditor {
 
     fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
         match self.task() {
-            Some(Task::Start(at) | Task::Latest(at) | Task::Read(at, ..)) => Whom::Leader(at),
+            Some(
+                Task::Start(at) | Task::Latest(at) | Task::Read(at, ..) | Task::Committed(at, _),
+            ) => Whom::Leader(at),
             Some(Task::Commit(group, _)) => Whom::Coordinator(group),
             Some(Task::Topic(_)) | None => Whom::Anybody,
         }

@@ -255,6 +255,7 @@ impl Churn {
             partition_bytes_max: 1 << 20,
             session: 0,
             epoch: -1,
+            committed: false,
         };
         // The fetch names topics by what is shared; this one is nobody else's.
         ctx.shared.topics.extend(self.topic.clone());

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use kafka_wire as kw;
 
 use super::client::Ctx;
-use super::fetching::{Limits, fetch, read};
+use super::fetching::{COMMITTED_FROM, Limits, fetch, read, read_committed};
 use super::frames::{error_of, frame, message, text};
 use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Address, Fact, Moment, Place};
+use crate::sim::fact::{Address, Fact, Moment, Place, Use};
 use crate::sim::what::What;
 use crate::wire::client;
 
@@ -34,6 +34,8 @@ enum Asked {
 #[derive(Debug)]
 pub struct Consumer {
     with_session: bool,
+    /// It reads what is committed, of topics written in transactions.
+    committed: bool,
     positions: BTreeMap<Place, i64>,
     /// Partitions that the session has left out for a while.
     forgotten: BTreeSet<Place>,
@@ -55,6 +57,7 @@ impl Consumer {
     pub const fn new(with_session: bool) -> Self {
         Self {
             with_session,
+            committed: false,
             positions: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -67,7 +70,13 @@ impl Consumer {
     }
 
     fn assign(&mut self, ctx: &mut Ctx<'_>) {
-        for place in ctx.shared.places(|_| true) {
+        let transacted = ctx.shared.places(|topic| topic.used == Use::Transacted);
+        self.committed = !transacted.is_empty() && ctx.rng.chance(1, 2);
+        let places = match self.committed {
+            true => transacted,
+            false => ctx.shared.places(|_| true),
+        };
+        for place in places {
             if ctx.rng.chance(3, 4) {
                 self.positions.insert(place, 0);
             }
@@ -102,7 +111,7 @@ impl Consumer {
     }
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>) -> Next {
-        let version = ctx.version(1, if self.with_session { 7 } else { 4 });
+        let version = ctx.version(1, if self.with_session { 7 } else { COMMITTED_FROM });
         let (session, epoch) = if self.with_session {
             self.session
         } else {
@@ -115,6 +124,7 @@ impl Consumer {
             partition_bytes_max: ctx.pick(&[1, 500, 20_000, 1 << 20]),
             session,
             epoch,
+            committed: self.committed,
         };
         let mut left_out = Vec::new();
         if epoch > 0 {
@@ -206,10 +216,19 @@ impl Consumer {
                 };
                 match partition.error {
                     ErrorCode::None => {
-                        let next = read(ctx, at, asked, position, &partition);
+                        let (next, end) = match self.committed {
+                            true => (
+                                read_committed(ctx, at, position, &partition),
+                                partition.last_stable_offset,
+                            ),
+                            false => (
+                                read(ctx, at, asked, position, &partition),
+                                partition.high_watermark,
+                            ),
+                        };
                         moved |= next > position;
-                        if next < partition.high_watermark {
-                            behind = Some((at, next, partition.high_watermark));
+                        if next < end {
+                            behind = Some((at, next, end));
                         }
                         self.positions.insert(at, next);
                     }

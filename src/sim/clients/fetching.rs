@@ -15,6 +15,8 @@ use crate::wire::client::FetchedPartition;
 
 /// Nothing that clients of the simulator write opens to more than this.
 const OPENED_BYTES_MAX: usize = 1 << 20;
+/// First fetch version that may be for what is committed alone.
+pub const COMMITTED_FROM: i16 = 4;
 /// First fetch version that names topics by id.
 const BY_ID_FROM: i16 = 13;
 /// First fetch version that says in which epoch the leader is believed to be.
@@ -35,6 +37,8 @@ pub struct Limits {
     pub session: i32,
     /// Session epoch.
     pub epoch: i32,
+    /// Only what is committed is wanted.
+    pub committed: bool,
 }
 
 /// A fetch request of these partitions from these offsets.
@@ -51,6 +55,9 @@ pub fn fetch(
         min_bytes: limits.bytes_min,
         max_bytes: limits.bytes_max,
     });
+    if version >= COMMITTED_FROM {
+        request.isolation_level = i8::from(limits.committed);
+    }
     if version >= 7 {
         request.session_id = limits.session;
         request.session_epoch = limits.epoch;
@@ -132,7 +139,9 @@ pub fn read(
             ctx.oracle.fail("ReadsAreIntact", what);
         }
     }
-    if (records.len() as i64) < next - from {
+    let topic = ctx.shared.topic(at.topic);
+    let is_compacted = topic.is_some_and(|topic| topic.used.is_compacted());
+    if is_compacted && (records.len() as i64) < next - from {
         ctx.oracle.saw(What::Compacted);
     }
     // A new leader may not know yet how far others have told that it is committed.
@@ -155,6 +164,55 @@ pub fn read(
         log_start: (fetched.log_start_offset >= 0).then_some(fetched.log_start_offset),
     });
     next
+}
+
+/// Tells the oracle what is committed of what was fetched from `from` on, as a client sees it, and returns the offset
+/// to go on with.
+pub fn read_committed(ctx: &mut Ctx<'_>, at: Place, from: i64, fetched: &FetchedPartition) -> i64 {
+    let (records, next, problem) = opened(&fetched.records, from);
+    // A new leader may not know yet how far others have told that it is committed.
+    let is_beyond = next > from && next > fetched.last_stable_offset;
+    if is_beyond || problem.is_some() {
+        let what = format!(
+            "{at}: read from {from} up to {next}, with the last stable offset {}: {problem:?}",
+            fetched.last_stable_offset
+        );
+        ctx.oracle.fail("ReadsAreIntact", what);
+    }
+    let aborted = aborted(fetched);
+    let is_committed =
+        |record: &Placed| !aborted.iter().any(|range| range.contains(&record.offset));
+    let records: Vec<Placed> = records.into_iter().filter(is_committed).collect();
+    let records = &records;
+    ctx.oracle.tell(Fact::ReadCommitted { at, records });
+    next
+}
+
+/// Batches of transactions that were aborted, by their offsets: a producer's are from where the broker says that its
+/// transaction began to where that ends.
+fn aborted(fetched: &FetchedPartition) -> Vec<std::ops::RangeInclusive<i64>> {
+    let mut begun: Vec<(i64, i64)> = Vec::new();
+    let listed = fetched.aborted.iter().flatten();
+    let mut listed: Vec<(i64, i64)> = listed.map(|it| (it.first_offset, it.producer_id)).collect();
+    listed.sort_unstable();
+    let mut listed = listed.into_iter().peekable();
+    let mut ranges = Vec::new();
+    for (info, _) in record::batches(&fetched.records).flatten() {
+        while let Some(one) = listed.next_if(|(first, _)| *first <= info.last_offset()) {
+            begun.push(one);
+        }
+        let is_begun = |(_, producer): &(i64, i64)| *producer == info.producer_id;
+        match begun.iter().position(is_begun) {
+            Some(place) if info.is_control() => {
+                begun.swap_remove(place);
+            }
+            Some(_) if info.is_transactional() => {
+                ranges.push(info.base_offset..=info.last_offset());
+            }
+            _ => {}
+        }
+    }
+    ranges
 }
 
 /// The records from an offset on, the offset to go on with, and what is wrong with the first batch that is damaged.
@@ -182,9 +240,13 @@ fn open_all(
                 info.base_offset
             ));
         }
-        let records =
-            record::records(batch, OPENED_BYTES_MAX).map_err(|error| error.to_string())?;
-        for record in records {
+        // What the broker says to clients is no record.
+        let opened = match info.is_control() {
+            true => None,
+            false => Some(record::records(batch, OPENED_BYTES_MAX)),
+        };
+        let records = opened.transpose().map_err(|error| error.to_string())?;
+        for record in records.into_iter().flatten() {
             let record = record.map_err(|error| error.to_string())?;
             // That of a tombstone is in its header.
             let header = record
@@ -205,7 +267,7 @@ fn open_all(
                 });
             }
         }
-        // Compaction may have removed its last records.
+        // Compaction may have removed its last records, and the end of a transaction has none for clients.
         *next = (*next).max(info.last_offset() + 1);
     }
     Ok(())

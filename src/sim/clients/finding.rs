@@ -123,15 +123,30 @@ pub fn described(ctx: &Ctx<'_>, frame: Bytes, version: i16) -> Result<Option<Des
     }))
 }
 
+/// The transactional id of that number.
+pub fn transactional_id(id: u32) -> String {
+    format!("transactional-{id}")
+}
+
 /// Asks for the coordinator of a group, which makes the broker ready to be it.
 pub fn find_coordinator(ctx: &mut Ctx<'_>, group: u32) -> (i16, Bytes) {
     let version = ctx.version(FIND_COORDINATOR, 0);
-    let group = text(&group_name(group));
+    find(version, &group_name(group), 0)
+}
+
+/// The same of transactions.
+fn find_transactions(ctx: &mut Ctx<'_>, id: u32) -> (i16, Bytes) {
+    let version = ctx.version(FIND_COORDINATOR, 1);
+    find(version, &transactional_id(id), 1)
+}
+
+fn find(version: i16, name: &str, kind: i8) -> (i16, Bytes) {
     let mut request = kw::FindCoordinatorRequest::default();
+    request.key_type = kind;
     if version >= 4 {
-        request.coordinator_keys = vec![group];
+        request.coordinator_keys = vec![text(name)];
     } else {
-        request.key = group;
+        request.key = text(name);
     }
     (version, frame(version, &request))
 }
@@ -143,6 +158,15 @@ pub fn found_coordinator(
     frame: Bytes,
     version: i16,
 ) -> Result<bool, String> {
+    let found = found(ctx, frame, version)?;
+    if let Some(address) = found {
+        ctx.shared.coordinators.insert(group, address);
+    }
+    Ok(found.is_some())
+}
+
+/// Where a coordinator listens, if there is one now.
+fn found(ctx: &Ctx<'_>, frame: Bytes, version: i16) -> Result<Option<Address>, String> {
     let (_, response) = client::decode_response::<kw::FindCoordinatorRequest>(frame, version)
         .map_err(|error| error.to_string())?;
     let (code, host, port) = if version >= 4 {
@@ -153,13 +177,9 @@ pub fn found_coordinator(
         (response.error_code, &response.host, response.port)
     };
     match error_of(code) {
-        ErrorCode::None => {
-            let address = Address::parse(host, port)?;
-            ctx.shared.coordinators.insert(group, address);
-            Ok(true)
-        }
-        ErrorCode::CoordinatorNotAvailable => Ok(false),
-        error if ctx.passes(error) => Ok(false),
+        ErrorCode::None => Address::parse(host, port).map(Some),
+        ErrorCode::CoordinatorNotAvailable => Ok(None),
+        error if ctx.passes(error) => Ok(None),
         error => Err(error.to_string()),
     }
 }
@@ -185,6 +205,7 @@ pub fn ask_for(ctx: &mut Ctx<'_>, whom: Whom) -> (i16, Bytes) {
             ask_metadata(ctx, if stays { 0 } else { IDS_FROM }, &name)
         }
         Whom::Coordinator(group) => find_coordinator(ctx, group),
+        Whom::Transactions(id) => find_transactions(ctx, id),
         Whom::Anybody => ask_metadata(ctx, 0, "nothing"),
     }
 }
@@ -205,6 +226,12 @@ pub fn told(ctx: &mut Ctx<'_>, whom: Whom, version: i16, frame: Bytes) -> Result
                 ctx.oracle.saw(What::NoCoordinator);
             }
         }
+        Whom::Transactions(id) => match found(ctx, frame, version)? {
+            Some(address) => {
+                ctx.shared.transactions.insert(id, address);
+            }
+            None => ctx.oracle.saw(What::NoCoordinator),
+        },
         Whom::Anybody => {}
     }
     Ok(())

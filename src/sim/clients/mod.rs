@@ -16,6 +16,7 @@ mod producer;
 mod setup;
 mod shared;
 mod talk;
+mod transactor;
 mod truncator;
 
 pub use auditor::Auditor;
@@ -29,4 +30,5 @@ pub use producer::{Producer, RECORDS_PER_BATCH_MAX};
 pub use setup::{Plan as SetupTopic, Setup};
 pub use shared::{Phase, Shared, Topic};
 pub use talk::Talk;
+pub use transactor::Transactor;
 pub use truncator::Truncator;

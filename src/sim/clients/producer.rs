@@ -13,7 +13,7 @@ use super::shared::{Phase, Whom};
 use crate::base::ErrorCode;
 use crate::record::{BatchBuilder, Codec};
 use crate::sim::clock::MS;
-use crate::sim::fact::{Address, Fact, Place, Placed};
+use crate::sim::fact::{Address, Fact, Place, Placed, Use};
 use crate::sim::values::{PLAIN, Value};
 use crate::sim::what::What;
 use crate::wire::client;
@@ -154,9 +154,11 @@ impl Producer {
     fn make_lanes(&mut self, ctx: &mut Ctx<'_>) {
         // What of a plain one is where, nobody knows: compaction could not be judged.
         let idempotent = self.is_idempotent();
-        let mut places = ctx
-            .shared
-            .places(|topic| idempotent || !topic.used.is_compacted());
+        let mut places = ctx.shared.places(|topic| match topic.used {
+            Use::Compacted { .. } => idempotent,
+            Use::Transacted => false,
+            Use::Kept | Use::Expiring | Use::Truncated => true,
+        });
         while places.len() > 4 {
             places.swap_remove(ctx.rng.below(places.len() as u64) as usize);
         }

@@ -72,6 +72,8 @@ pub enum Whom {
     Leader(Place),
     /// The coordinator of a group.
     Coordinator(u32),
+    /// The coordinator of the transactions of an id.
+    Transactions(u32),
 }
 
 /// What is known of a node's processes.
@@ -104,6 +106,10 @@ pub struct Shared {
     pub leaders: BTreeMap<Place, Leader>,
     /// Where the coordinator of a group listens, as FindCoordinator has said last.
     pub coordinators: BTreeMap<u32, Address>,
+    /// The same of transactional ids.
+    pub transactions: BTreeMap<u32, Address>,
+    /// How many transactions were begun.
+    pub transactions_begun: u64,
     /// Who leads each partition in truth, which nobody is told.
     pub reigns: Reigns,
     /// Where what a leader alone has acknowledged ends in each partition, and in which epoch it did.
@@ -136,6 +142,8 @@ impl Shared {
             ends: BTreeMap::new(),
             leaders: BTreeMap::new(),
             coordinators: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            transactions_begun: 0,
             reigns: Reigns::default(),
             by_one: BTreeMap::new(),
             commits: BTreeMap::new(),
@@ -168,6 +176,7 @@ impl Shared {
             Whom::Anybody => None,
             Whom::Leader(at) => self.leaders.get(&at).map(|leader| leader.address),
             Whom::Coordinator(group) => self.coordinators.get(&group).copied(),
+            Whom::Transactions(id) => self.transactions.get(&id).copied(),
         }
     }
 
@@ -193,6 +202,7 @@ impl Shared {
     pub fn forget(&mut self, address: Address) {
         self.leaders.retain(|_, leader| leader.address != address);
         self.coordinators.retain(|_, known| *known != address);
+        self.transactions.retain(|_, known| *known != address);
     }
 
     /// Whether all topics are there.

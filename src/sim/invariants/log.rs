@@ -12,7 +12,8 @@ pub struct AckedIsNeverLost {
     /// Offsets before this may be gone because of DeleteRecords.
     deletable: By<Place, i64>,
     expiring: By<u32, ()>,
-    compacted: By<u32, ()>,
+    /// Topics that have gaps between their records.
+    sparse: By<u32, ()>,
     /// Topics with several replicas, of which a new leader may tell for a while that less is committed. It does not
     /// say so to who asks for the end.
     replicated: By<u32, ()>,
@@ -56,8 +57,8 @@ impl Invariant for AckedIsNeverLost {
                 if used == Use::Expiring {
                     self.expiring.insert(topic, ());
                 }
-                if used.is_compacted() {
-                    self.compacted.insert(topic, ());
+                if !used.is_dense() {
+                    self.sparse.insert(topic, ());
                 }
                 if replicas > 1 {
                     self.replicated.insert(topic, ());
@@ -85,7 +86,7 @@ impl Invariant for AckedIsNeverLost {
                 log_start,
                 ..
             } => {
-                let has_gaps = self.compacted.contains_key(&at.topic);
+                let has_gaps = self.sparse.contains_key(&at.topic);
                 let mut expected = from;
                 for record in records {
                     if record.offset < expected || record.offset > expected && !has_gaps {

@@ -20,7 +20,7 @@ impl Invariant for FirstAtOrAfterTime {
 
     fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String> {
         match *fact {
-            Fact::Created { topic, used, .. } if used == Use::Expiring || used.is_compacted() => {
+            Fact::Created { topic, used, .. } if used == Use::Expiring || !used.is_dense() => {
                 self.unjudged_topics.insert(topic, ());
             }
             Fact::Deleting { at, .. } => {

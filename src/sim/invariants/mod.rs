@@ -9,6 +9,7 @@ mod lookup;
 mod metadata;
 mod producers;
 mod stops;
+mod transactions;
 
 pub use invariant::Invariant;
 
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(producers::NoDuplicateWithIdempotence::default()),
         Box::new(producers::ProducerIdsAreUnique::default()),
         Box::new(compaction::LastValueStays::default()),
+        Box::new(transactions::TransactionsAreWhole::default()),
         Box::new(lookup::FirstAtOrAfterTime::default()),
         Box::new(groups::CommittedOffsetSurvives::default()),
         Box::new(groups::AssignmentsAgree::default()),
@@ -311,6 +313,48 @@ mod tests {
         assert_eq!(judged(false, deleted, &[&[2], &[]]), None);
         assert_eq!(judged(false, deleted, &[&[0]]), None, "at the same time");
         assert_eq!(judged(false, deleted, &[&[0], &[0]]), broken, "once more");
+    }
+
+    #[test]
+    fn half_a_transaction_and_an_aborted_one_are_seen() {
+        let all = [placed(0, 1, 0), placed(1, 1, 1)];
+        let transacting = Fact::Transacting {
+            transaction: 7,
+            first: all[0].value,
+            count: 2,
+        };
+        let deciding = Fact::Deciding { transaction: 7 };
+        let ended = |commits| Fact::Ended {
+            transaction: 7,
+            commits,
+        };
+        let committed = |records| Fact::ReadCommitted { at: AT, records };
+        let audited = Fact::AuditedCommitted;
+        let begun = [transacting, acked(&all)];
+        let judged = |facts: &[Fact<'_>]| told(&[&begun, facts].concat());
+        let broken = Some("TransactionsAreWhole");
+        let whole = [deciding, committed(&all), ended(true), audited];
+        assert_eq!(judged(&whole), None);
+        assert_eq!(judged(&[committed(&[]), audited]), None, "left");
+        assert_eq!(judged(&[committed(&all)]), broken, "of nobody's wish");
+        assert_eq!(
+            judged(&[deciding, committed(&all[..1]), audited]),
+            broken,
+            "half"
+        );
+        assert_eq!(
+            judged(&[deciding, ended(true), audited]),
+            broken,
+            "nothing of it"
+        );
+        assert_eq!(judged(&[ended(false), committed(&all)]), broken, "aborted");
+        assert_eq!(judged(&[deciding, committed(&all), ended(false)]), broken);
+        let moved = [placed(5, 1, 0)];
+        assert_eq!(
+            judged(&[deciding, committed(&all), committed(&moved)]),
+            broken,
+            "twice"
+        );
     }
 
     #[test]
