@@ -248,6 +248,9 @@ pub const GROUP_TOPICS_MAX: usize = 10_000;
 /// Partitions of the topics that the members of a group of the consumer protocol are subscribed to, all together: the
 /// target has all of them. Past that a heartbeat that would need one gets GROUP_MAX_SIZE_REACHED.
 pub const GROUP_PARTITIONS_MAX: usize = 50_000;
+/// Bytes of a heartbeat of a consumer group's member that is taken though the groups have no room for more: what it
+/// takes is given back when it is answered.
+pub const HEARTBEAT_BYTES_SPARE: usize = 64 * 1024;
 /// Bytes of a regular expression of topics, and of what is made of it; larger ones are INVALID_REGULAR_EXPRESSION.
 pub const GROUP_REGEX_BYTES_MAX: usize = 4096;
 /// See [`GROUP_REGEX_BYTES_MAX`].

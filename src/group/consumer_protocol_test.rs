@@ -3,7 +3,7 @@
 use super::consumer::{ConsumerHeartbeat, JOINS, LEAVES, LEAVES_FOR_A_WHILE, Partitions};
 use super::consumer_testing::{Consumer, FakeTopics};
 use super::testing::{Client, World, commit_of};
-use super::{ConsumerConfig, ConsumerReply, GroupConfig, Name, SnapshotPart};
+use super::{ConsumerConfig, ConsumerReply, GroupConfig, GroupsUsage, Name, SnapshotPart};
 use crate::base::limits::GROUP_PARTITIONS_MAX;
 use crate::base::{ErrorCode, TopicId};
 
@@ -270,6 +270,62 @@ fn a_static_member_may_be_away_for_a_while() {
     assert_eq!((b.epoch, b.count()), (3, 4));
 }
 
+/// Its heartbeat and its leave are of one turn.
+#[test]
+fn a_static_member_that_goes_is_not_brought_back_by_what_it_asked_before() {
+    let (mut world, _) = world(2);
+    let mut a = Consumer::fixed("a", "i", &["t"]);
+    let b = Consumer::new("b", &["t"]);
+    world.settle(&mut [&mut a]);
+    world.hold_appends = true;
+    world.send_beat(b.full());
+    let beats = world.send_beat(a.short());
+    world.send_beat(ConsumerHeartbeat {
+        epoch: LEAVES_FOR_A_WHILE,
+        ..a.short()
+    });
+    world.append_ends(Ok(()));
+    world.hold_appends = false;
+    world.advance(1);
+    world.flush();
+    assert!(world.heartbeats.contains_key(&beats), "it is answered");
+    let mut back = Consumer::fixed("c", "i", &["t"]);
+    let reply = world.beat_of(&mut back);
+    assert_eq!(error(&reply), ErrorCode::None);
+}
+
+#[test]
+fn members_go_on_when_there_is_no_room_for_others() {
+    let (mut world, _) = world(2);
+    let mut a = Consumer::new("a", &["t"]);
+    world.settle(&mut [&mut a]);
+    let room = GroupsUsage {
+        groups: 0,
+        bytes: 0,
+    };
+    world.coordinator.set_room(room);
+    assert_eq!(error(&world.beat(a.short())), ErrorCode::None);
+    assert_eq!(error(&world.beat(a.full())), ErrorCode::None);
+    let b = Consumer::new("b", &["t"]);
+    let full = ErrorCode::CoordinatorNotAvailable;
+    assert_eq!(error(&world.beat(b.full())), full);
+    a.topics = vec!["t", "u"];
+    assert_eq!(error(&world.beat(a.full())), full, "it wants more");
+    let gone = ConsumerHeartbeat {
+        epoch: LEAVES,
+        ..a.short()
+    };
+    assert_eq!(error(&world.beat(gone)), ErrorCode::None);
+}
+
+#[test]
+fn a_name_that_no_topic_can_have_is_refused() {
+    let (mut world, _) = world(1);
+    let mut request = Consumer::new("a", &[]).full();
+    request.topics = Some(vec![Name::from("x".repeat(250))]);
+    assert_eq!(error(&world.beat(request)), ErrorCode::InvalidRequest);
+}
+
 #[test]
 fn who_is_silent_or_keeps_its_partitions_is_removed() {
     let (mut world, _) = world(2);
@@ -421,6 +477,9 @@ fn offsets_are_committed_and_fetched_by_members() {
         ErrorCode::StaleMemberEpoch
     );
     let group = world.coordinator.consumer_group("g").unwrap();
+    let places = || [(&id, 1 - kept)].into_iter();
+    let in_transaction = group.check_commit(("a", old.epoch), true, true, places());
+    assert_eq!(in_transaction, Err(ErrorCode::IllegalGeneration));
     assert_eq!(group.check_fetch(None, -1), Ok(()));
     assert_eq!(group.check_fetch(Some("a"), 2), Ok(()));
     assert_eq!(

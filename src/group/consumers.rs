@@ -14,6 +14,7 @@ use super::effect::{Effect, Record};
 use super::offsets::GroupOffsets;
 use super::records;
 use super::state::State;
+use crate::base::limits::HEARTBEAT_BYTES_SPARE;
 use crate::base::{ErrorCode, Name, Now};
 
 /// A group, of whatever kind.
@@ -113,7 +114,9 @@ impl Coordinator {
                 let why = format!("Group {id} is not a consumer group.");
                 refuse(ErrorCode::GroupIdNotFound, why)
             }
-            _ if request.bytes() > self.room.bytes => not_now(),
+            // Members go on when there is no room for more.
+            _ if joins && request.bytes() > self.room.bytes => not_now(),
+            _ if request.bytes() > self.room.bytes.max(HEARTBEAT_BYTES_SPARE) => not_now(),
             None | Some(_) => Ok(()),
         }
     }

@@ -91,6 +91,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         55 => DESCRIBE_QUORUM,
         56 => ALTER_PARTITION,
         61 => DESCRIBE_PRODUCERS,
+        68 => CONSUMER_GROUP_HEARTBEAT,
         74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
@@ -160,6 +161,18 @@ const LEAVE_GROUP: &[Field] = &[
     TEXT,
     TEXT.until(2),
     list(&[TEXT, TEXT, TEXT.since(5)]).since(3),
+];
+const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    TEXT,
+    TEXT,
+    INT,
+    TEXT,
+    TEXT,
+    INT,
+    Field::of(Kind::Values(&TEXT)),
+    TEXT.since(1),
+    TEXT,
+    list(&[UUID, INTS]),
 ];
 const SYNC_GROUP: &[Field] = &[
     TEXT,
@@ -392,11 +405,11 @@ mod tests {
                         name: name(9), partition_indexes: [7] })) });
             }
         }
-        all.extend(samples_of_transactions(version));
+        all.extend(samples_of_coordinators(version));
         all
     }
 
-    fn samples_of_transactions(version: i16) -> [(i16, Option<Bytes>); 3] {
+    fn samples_of_coordinators(version: i16) -> [(i16, Option<Bytes>); 4] {
         let mut topic = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default();
         topic.partitions = vec![7];
         let topics = vec![topic; 2];
@@ -418,8 +431,13 @@ mod tests {
         topic.partition_indexes = vec![7];
         let mut asks = DescribeProducersRequest::default();
         asks.topics = vec![topic; 2];
+        let mut topic = consumer_group_heartbeat_request::TopicPartitions::default();
+        topic.partitions = vec![7];
+        let mut beats = ConsumerGroupHeartbeatRequest::default();
+        beats.topic_partitions = Some(vec![topic; 2]);
         let kafkas = ApiVersion::new(version);
         [
+            (68, beats.encode_to_bytes(kafkas).ok()),
             (24, adds.encode_to_bytes(kafkas).ok()),
             (27, ends.encode_to_bytes(kafkas).ok()),
             (61, asks.encode_to_bytes(kafkas).ok()),

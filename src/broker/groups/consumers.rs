@@ -18,7 +18,7 @@ use kafka_wire_core::{StrBytes, Uuid};
 use super::answers::error_of;
 use super::describe::{ALL_GROUP_OPERATIONS, each_once};
 use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
-use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
+use crate::base::limits::{GROUP_PARTITIONS_MAX, OFFSETS_TOLD_PER_SLICE};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, group_version};
 use crate::coordinator::{ConsumerMember, DescribedConsumer, GroupAnswer, GroupAsk};
@@ -63,6 +63,12 @@ pub fn consumer_group_heartbeat(
         let refused = ConsumerReply::error(ErrorCode::UnsupportedVersion);
         return Ok(GroupPlan::known(heartbeat_response(refused)));
     }
+    let owned = request.topic_partitions.iter().flatten();
+    if owned.map(|topic| topic.partitions.len()).sum::<usize>() > GROUP_PARTITIONS_MAX {
+        let why = "TopicPartitions are more than a group may be subscribed to.".to_owned();
+        let refused = ConsumerReply::refused(ErrorCode::InvalidRequest, why);
+        return Ok(GroupPlan::known(heartbeat_response(refused)));
+    }
     let client_id = header.client_id.as_ref().map(name).unwrap_or_default();
     let request = heartbeat_request(client_id, Name::from(&*cx.client_host), request);
     // From version 1 on a member brings an id of its own.
@@ -86,11 +92,8 @@ fn heartbeat_request(
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerHeartbeat {
     let owned = request.topic_partitions.map(|topics| {
-        let mut owned = Partitions::default();
-        for topic in topics {
-            owned.add(TopicId(topic.topic_id.to_bytes()), topic.partitions);
-        }
-        owned
+        let topics = topics.into_iter();
+        Partitions::of(topics.map(|it| (TopicId(it.topic_id.to_bytes()), it.partitions)))
     });
     let topics = request.subscribed_topic_names;
     ConsumerHeartbeat {

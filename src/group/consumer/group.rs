@@ -10,7 +10,7 @@ use super::change::{GroupChange, GroupEpoch};
 use super::changes::Changes;
 use super::cx::{ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer};
 use super::heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
-use super::member::{Current, MemberState, Subscription};
+use super::member::{Current, MemberState};
 use super::partitions::{Held, Partitions};
 use super::reconcile::{Target, reconcile};
 use super::refresh::{COMPILE_WORK, Refresh, Refreshed};
@@ -83,6 +83,19 @@ struct Turn {
     is_refreshed: bool,
 }
 
+impl Turn {
+    /// What a member has asked before it goes is answered all the same.
+    fn answer_steps(&mut self, member: &Name) {
+        let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.steps)
+            .into_iter()
+            .partition(|steps| steps.member == *member);
+        self.steps = stay;
+        let unknown = || ConsumerReply::error(ErrorCode::UnknownMemberId);
+        let answers = gone.into_iter().map(|steps| (steps.token, unknown()));
+        self.replies.extend(answers);
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     Idle,
@@ -116,6 +129,9 @@ impl Default for ConsumerGroup {
         }
     }
 }
+
+/// Names of topics that are compared in the time that a partition takes.
+const NAMES_PER_WORK: usize = 8;
 
 type Refusal = Result<(), ConsumerReply>;
 
@@ -441,7 +457,7 @@ impl ConsumerGroup {
         let replaces = self.who_is_it(&request)?;
         let known = replaces.as_ref().unwrap_or(&request.member);
         let old = self.state.member(known).cloned();
-        let new = subscription(old.as_deref(), &request);
+        let new = request.subscription(old.as_deref());
         let changes_regex = old.as_ref().is_none_or(|old| old.regex != new.regex);
         if let Some(regex) = new.regex().filter(|_| changes_regex) {
             *left = left.saturating_sub(COMPILE_WORK);
@@ -451,9 +467,14 @@ impl ConsumerGroup {
                 return refuse(ErrorCode::InvalidRegularExpression, why);
             }
         }
+        let names = new.topics.len() + old.as_ref().map_or(0, |old| old.topics.len());
+        *left = left.saturating_sub(names / NAMES_PER_WORK);
         let grows = new
             .bytes()
             .saturating_sub(old.as_ref().map_or(0, |old| old.bytes()));
+        if grows > cx.room_bytes {
+            return Err(ConsumerReply::error(ErrorCode::CoordinatorNotAvailable));
+        }
         if grows > 0 && self.state.members_bytes() + grows > GROUP_MEMBERS_BYTES_MAX {
             let why = "The members of the group take all the memory that they may.".to_owned();
             return refuse(ErrorCode::GroupMaxSizeReached, why);
@@ -607,6 +628,8 @@ impl ConsumerGroup {
                     ..Current::clone(&self.state.current(&member))
                 };
                 out.timers.push(MemberTimer::EndRebalance(member.clone()));
+                // What it has asked before would bring it back.
+                turn.answer_steps(&member);
                 let change = GroupChange::Current(member.clone(), Some(Arc::new(away)));
                 turn.changes.make(&mut self.state, change);
             }
@@ -628,14 +651,7 @@ impl ConsumerGroup {
 
     fn forget(&mut self, member: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
         out.timers.push(MemberTimer::End(member.clone()));
-        // Who has asked before it went is answered all the same.
-        let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut turn.steps)
-            .into_iter()
-            .partition(|steps| steps.member == *member);
-        turn.steps = stay;
-        let unknown = || ConsumerReply::error(ErrorCode::UnknownMemberId);
-        turn.replies
-            .extend(gone.into_iter().map(|steps| (steps.token, unknown())));
+        turn.answer_steps(member);
         let changes = [
             GroupChange::Current(member.clone(), None),
             GroupChange::TargetOf(member.clone(), None),
@@ -699,7 +715,8 @@ impl ConsumerGroup {
     }
 
     /// UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH unless the offsets of these partitions may be committed by this member
-    /// now. One of an epoch before may commit for what it was given by then (KIP-1251).
+    /// now. One of an epoch before may commit for what it was given by then (KIP-1251), or gives up at the moment. In a
+    /// transaction ILLEGAL_GENERATION, by which producers abort.
     ///
     /// # Errors
     /// As said.
@@ -722,13 +739,15 @@ impl ConsumerGroup {
         }
         let current = self.state.current(member);
         let has_had_since = |(topic, partition): (&TopicId, i32)| {
-            let given = current.assigned.epoch_of(*topic, partition);
-            given.is_some_and(|given| epoch >= given)
+            let held = [&current.assigned, &current.revoking];
+            let mut given = held.iter().filter_map(|it| it.epoch_of(*topic, partition));
+            given.any(|given| epoch >= given)
         };
         let may = epoch == current.epoch
             || epoch >= 0 && epoch < current.epoch && places.all(has_had_since);
         match may {
             true => Ok(()),
+            false if in_transaction => Err(ErrorCode::IllegalGeneration),
             false => Err(ErrorCode::StaleMemberEpoch),
         }
     }
@@ -764,36 +783,4 @@ impl ConsumerGroup {
             "bytes of what is asked"
         );
     }
-}
-
-/// What a member says of itself by a heartbeat; what it does not say is as before.
-fn subscription(old: Option<&Subscription>, request: &ConsumerHeartbeat) -> Subscription {
-    let mut new = old.cloned().unwrap_or(Subscription {
-        rebalance_timeout_ms: -1,
-        ..Subscription::default()
-    });
-    let ConsumerHeartbeat {
-        instance,
-        rack,
-        rebalance_timeout_ms,
-        topics,
-        regex,
-        assignor,
-        client_id,
-        client_host,
-        ..
-    } = request;
-    new.instance = instance.clone().or(new.instance);
-    new.rack = rack.clone().or(new.rack);
-    new.assignor = assignor.clone().or(new.assignor);
-    new.rebalance_timeout_ms = rebalance_timeout_ms.unwrap_or(new.rebalance_timeout_ms);
-    if let Some(topics) = topics {
-        new.topics.clone_from(topics);
-        new.topics.sort_unstable();
-        new.topics.dedup();
-    }
-    new.regex = regex.clone().or(new.regex);
-    new.client_id.clone_from(client_id);
-    new.client_host.clone_from(client_host);
-    new
 }

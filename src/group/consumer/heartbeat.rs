@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::member::Current;
+use super::member::{Current, Subscription};
 use super::partitions::Partitions;
+use crate::base::limits::TOPIC_NAME_BYTES_MAX;
 use crate::base::{ErrorCode, Name};
 
 /// The epoch of who joins.
@@ -99,6 +100,7 @@ impl ConsumerHeartbeat {
     #[must_use]
     pub fn flaw(&self) -> Option<&'static str> {
         let is_blank = |name: &Name| name.trim().is_empty();
+        let is_long = |name: &Name| name.len() > TOPIC_NAME_BYTES_MAX;
         let is_unset = |name: &Option<Name>| name.as_ref().is_some_and(is_blank);
         Some(if is_blank(&self.group) {
             "GroupId can't be empty."
@@ -116,9 +118,43 @@ impl ConsumerHeartbeat {
             "InstanceId can't be null."
         } else if self.epoch < LEAVES_FOR_A_WHILE {
             "MemberEpoch is invalid."
+        } else if self.topics.iter().flatten().any(is_long) {
+            "SubscribedTopicNames has a name that no topic can have."
         } else {
             return None;
         })
+    }
+
+    /// What the member is known to say of itself with it; what it does not say is as before.
+    pub(super) fn subscription(&self, old: Option<&Subscription>) -> Subscription {
+        let mut new = old.cloned().unwrap_or(Subscription {
+            rebalance_timeout_ms: -1,
+            ..Subscription::default()
+        });
+        let ConsumerHeartbeat {
+            instance,
+            rack,
+            rebalance_timeout_ms,
+            topics,
+            regex,
+            assignor,
+            client_id,
+            client_host,
+            ..
+        } = self;
+        new.instance = instance.clone().or(new.instance);
+        new.rack = rack.clone().or(new.rack);
+        new.assignor = assignor.clone().or(new.assignor);
+        new.rebalance_timeout_ms = rebalance_timeout_ms.unwrap_or(new.rebalance_timeout_ms);
+        if let Some(topics) = topics {
+            new.topics.clone_from(topics);
+            new.topics.sort_unstable();
+            new.topics.dedup();
+        }
+        new.regex = regex.clone().or(new.regex);
+        new.client_id.clone_from(client_id);
+        new.client_host.clone_from(client_host);
+        new
     }
 
     /// Whether it says all that there is to say: then all is told to it.

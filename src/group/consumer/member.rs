@@ -25,26 +25,22 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// What it takes, about; names of topics are shared with other members.
+    /// What it takes, about, as if no names of topics were shared with other members.
     #[must_use]
     pub fn bytes(&self) -> usize {
         const EACH_BYTES: usize = 512;
-        const TOPIC_BYTES: usize = 16;
+        const TOPIC_BYTES: usize = 32;
+        let topics = self.topics.iter().map(|topic| TOPIC_BYTES + topic.len());
         let len = |name: &Option<Name>| name.as_ref().map_or(0, |name| name.len());
         let optional = [&self.instance, &self.rack, &self.regex, &self.assignor];
         let texts: usize = optional.map(len).iter().sum();
-        EACH_BYTES
-            + texts
-            + self.client_id.len()
-            + self.client_host.len()
-            + self.topics.len() * TOPIC_BYTES
+        EACH_BYTES + texts + self.client_id.len() + self.client_host.len() + topics.sum::<usize>()
     }
 
     /// Bytes of its record, about.
     #[must_use]
     pub fn record_bytes(&self) -> usize {
-        let topics: usize = self.topics.iter().map(|topic| topic.len() + 2).sum();
-        self.bytes() - 512 + 32 + topics
+        self.bytes() - 512 + 32
     }
 
     /// The regular expression, unless it is empty, which matches nothing.

@@ -14,6 +14,20 @@ const PARTITION_BYTES: usize = 8;
 pub struct Partitions(BTreeMap<TopicId, Vec<i32>>);
 
 impl Partitions {
+    /// All of these, of topics that may be named again and again.
+    pub fn of(all: impl IntoIterator<Item = (TopicId, Vec<i32>)>) -> Self {
+        let mut it = Self::default();
+        for (topic, mut partitions) in all {
+            it.0.entry(topic).or_default().append(&mut partitions);
+        }
+        for of_topic in it.0.values_mut() {
+            of_topic.sort_unstable();
+            of_topic.dedup();
+        }
+        it.0.retain(|_, of_topic| !of_topic.is_empty());
+        it
+    }
+
     /// Adds partitions of a topic.
     pub fn add(&mut self, topic: TopicId, partitions: impl IntoIterator<Item = i32>) {
         let of_topic = self.0.entry(topic).or_default();
@@ -166,5 +180,7 @@ mod tests {
         assert!(held.meets(&set) && !held.has_all(&set));
         held.add(B, 1, 1);
         assert!(held.has_all(&set) && held.count() == set.count());
+        let again = Partitions::of([(B, vec![3, 1]), (A, vec![]), (B, vec![0, 3])]);
+        assert_eq!(again, set);
     }
 }
