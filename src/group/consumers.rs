@@ -9,7 +9,7 @@ use super::consumer::{
     GroupTopics, JOINS, MemberTimer,
 };
 use super::coordinator::{Coordinator, Entry};
-use super::cx::{Cx, Then, Timer};
+use super::cx::{Then, Timer};
 use super::effect::{Effect, Record};
 use super::offsets::GroupOffsets;
 use super::records;
@@ -334,14 +334,7 @@ impl Coordinator {
             entry.consumer = None;
             std::mem::swap(&mut entry.group, &mut group);
         });
-        let mut cx = Cx {
-            now,
-            config: &self.config,
-            timers: &mut self.timers,
-            appends: &mut self.appends,
-            out,
-        };
-        cx.append(id, records, Then::Nothing);
+        self.write(now, id, records, Then::Nothing, out);
         Ok(())
     }
 

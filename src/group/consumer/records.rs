@@ -298,14 +298,14 @@ fn numbers(value: Fields<'_, '_>) -> Result<Vec<i32>, RecordError> {
 }
 
 fn parse_target(value: Fields<'_, '_>) -> Result<Partitions, RecordError> {
-    let mut partitions = Partitions::default();
+    let mut all = Vec::new();
     for _ in 0..value.array_len()? {
         let topic = TopicId(value.array()?);
-        partitions.add(topic, numbers(value)?);
+        all.push((topic, numbers(value)?));
         value.skip_tagged_fields()?;
     }
     value.skip_tagged_fields()?;
-    Ok(partitions)
+    Ok(Partitions::of(all))
 }
 
 fn put_held(out: &mut BytesMut, held: &Held) {
