@@ -41,7 +41,8 @@ pub struct Consumer {
     forgotten: BTreeSet<Place>,
     /// Partitions of which the broker knows the position by its session.
     told: BTreeMap<Place, i64>,
-    /// Partitions that do not have the position, and whether it is before their start, for sure.
+    /// Partitions that do not have the position, and whether it is before their start, for sure: said by who leads
+    /// them, on the connection there is.
     out_of_range: Vec<(Place, bool)>,
     session: (i32, i32),
     asked: Asked,
@@ -287,6 +288,13 @@ impl Consumer {
         self.stood_still = 0;
     }
 
+    /// The node may have crashed, with what retention had dropped and no flush had made durable: that is back then.
+    fn is_sure_no_more(&mut self) {
+        for (_, is_sure) in &mut self.out_of_range {
+            *is_sure = false;
+        }
+    }
+
     fn earliest(&mut self, ctx: &mut Ctx<'_>, (at, is_sure): (Place, bool)) -> Next {
         let version = ctx.version(LIST_OFFSETS, 1);
         self.asked = Asked::Earliest(version, at, is_sure);
@@ -376,6 +384,7 @@ impl Script for Consumer {
         // Sessions are of a node.
         self.session = (0, 0);
         self.begin_session(ErrorCode::None);
+        self.is_sure_no_more();
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
@@ -410,6 +419,7 @@ impl Script for Consumer {
             self.session = (0, 0);
         }
         self.begin_session(ErrorCode::None);
+        self.is_sure_no_more();
     }
 
     fn doing(&self) -> String {
