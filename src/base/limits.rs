@@ -272,6 +272,8 @@ pub const TXN_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const TXN_PARTITIONS_MAX: usize = 4096;
 /// The same of a record that is read: another broker may have written it.
 pub const TXN_PARTITIONS_READ_MAX: usize = 1_000_000;
+/// Adds of one transaction that wait for writes, the one on its way and the next; more get CONCURRENT_TRANSACTIONS.
+pub const TXN_ADDS_TOGETHER_MAX: usize = 1024;
 /// Markers of a transaction of which nothing was heard for so long are sent again.
 pub const MARKERS_WITHIN_MS: u64 = 30_000;
 /// After a transaction was decided so long ago, a partition of it that is not known is one that was deleted: until then

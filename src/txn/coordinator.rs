@@ -10,7 +10,6 @@ use super::state::{
     Ending, LAST_EPOCH, NO_EPOCH, NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnVersion,
 };
 use crate::base::fields::RecordError;
-use crate::base::limits::TXN_PARTITIONS_MAX;
 use crate::base::{ErrorCode, Mono, Name, Now, Timers, name};
 
 /// Settings.
@@ -276,49 +275,6 @@ impl TxnCoordinator {
         self.ids.get(id).ok_or(ErrorCode::InvalidProducerIdMapping)
     }
 
-    /// AddPartitionsToTxn and AddOffsetsToTxn: answered by [`TxnEffect::Done`].
-    pub fn add_partitions(
-        &mut self,
-        now: Now,
-        token: u64,
-        (id, producer): (&Name, TxnProducer),
-        (partitions, version): (Vec<TxnPartition>, TxnVersion),
-        out: &mut Vec<TxnEffect>,
-    ) {
-        match self.with_partitions(now, (id, producer), partitions, version) {
-            Ok(Some(facts)) => self.write(id, Some(facts), TxnThen::Done(Some(token)), out),
-            Ok(None) => out.push(TxnEffect::Done(token, ErrorCode::None)),
-            Err(error) => out.push(TxnEffect::Done(token, error)),
-        }
-    }
-
-    /// What more partitions make of an id; `None` if it has them.
-    fn with_partitions(
-        &self,
-        now: Now,
-        (id, producer): (&Name, TxnProducer),
-        partitions: Vec<TxnPartition>,
-        version: TxnVersion,
-    ) -> Result<Option<TxnFacts>, ErrorCode> {
-        let entry = self.entry_of(id)?;
-        if entry.is_busy() {
-            return Err(ErrorCode::ConcurrentTransactions);
-        }
-        let facts = &entry.facts;
-        check_producer(facts, producer)?;
-        let has_all = || partitions.iter().all(|it| facts.partitions.contains(it));
-        if facts.state == TxnState::Ongoing && has_all() {
-            return Ok(None);
-        }
-        let with = facts.with(partitions, version, now.wall_ms);
-        if with.partitions.len() > TXN_PARTITIONS_MAX {
-            // As where its record would be too large for Kafka's topic.
-            return Err(ErrorCode::UnknownServerError);
-        }
-        self.has_room(0, 2 * with.memory())?;
-        Ok(Some(with))
-    }
-
     /// Whether these are partitions of the producer's transaction that is going on (KIP-890): an error for each.
     #[must_use]
     pub fn verify(
@@ -388,6 +344,13 @@ impl TxnCoordinator {
             let facts = &entry.facts;
             let pending = entry.pending.and_then(|append| self.appends.get(&append));
             assert_eq!(entry.pending.is_some(), pending.is_some(), "{id} waits");
+            let adds = |it: &&TxnWrite| !it.is_late && matches!(it.then, TxnThen::Added(_));
+            let is_add = pending.filter(adds).is_some();
+            assert!(
+                entry.waiting.is_empty() || is_add,
+                "{id}: nothing to wait for"
+            );
+            assert!(entry.waiting.is_whole(), "{id}: who wants these");
             if let Some(marking) = &entry.marking {
                 assert!(facts.state.decided().is_some(), "{id}: markers of nothing");
                 assert!(marking.is_within(&facts.partitions), "{id}: other markers");

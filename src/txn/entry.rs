@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::state::{TxnFacts, TxnPartition};
+use super::state::{PARTITION_BYTES, TxnFacts, TxnPartition};
 use crate::base::{Mono, Name};
+
+/// Somebody who waits for an add, here and with whoever hosts the coordinator, in bytes.
+pub(super) const ADD_BYTES: usize = 96;
 
 /// A transactional id, and what is on its way for it.
 #[derive(Debug)]
@@ -12,6 +15,8 @@ pub(super) struct TxnEntry {
     /// What an append makes of it: until that has ended nothing else is decided.
     pub pending: Option<u64>,
     pub pending_bytes: usize,
+    /// Adds of its producer that are written when the one on its way has been.
+    pub waiting: WaitingAdds,
     /// The markers that are still to be written, if the transaction is decided.
     pub marking: Option<Marking>,
     /// It was refused what it wanted: not before this again.
@@ -24,6 +29,7 @@ impl TxnEntry {
             facts,
             pending: None,
             pending_bytes: 0,
+            waiting: WaitingAdds::default(),
             marking: None,
             not_before: Mono(0),
         }
@@ -36,7 +42,31 @@ impl TxnEntry {
 
     pub fn memory(&self) -> usize {
         let marking = self.marking.as_ref().map_or(0, Marking::memory);
-        size_of::<Self>() + self.facts.memory() + self.pending_bytes + marking
+        let waiting = self.waiting.memory();
+        size_of::<Self>() + self.facts.memory() + self.pending_bytes + waiting + marking
+    }
+}
+
+/// Adds that share the next write.
+#[derive(Debug, Default)]
+pub(super) struct WaitingAdds {
+    pub tokens: Vec<u64>,
+    /// What they want, and the write on its way does not bring.
+    pub partitions: BTreeSet<TxnPartition>,
+}
+
+impl WaitingAdds {
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Whether somebody wants the partitions.
+    pub fn is_whole(&self) -> bool {
+        self.tokens.is_empty() == self.partitions.is_empty()
+    }
+
+    pub fn memory(&self) -> usize {
+        self.tokens.len() * ADD_BYTES + self.partitions.len() * PARTITION_BYTES
     }
 }
 
@@ -74,12 +104,21 @@ impl Marking {
 pub(super) enum TxnThen {
     /// A request that is told as whom its producer goes on.
     Producer(Option<u64>),
-    /// Another one.
-    Done(Option<u64>),
+    /// Those who want partitions of it to be part of a transaction.
+    Added(Vec<u64>),
     /// A transaction is aborted, because its producer takes too long or for a later one, which has to ask again.
     Fence(Option<u64>),
     /// The markers are written, or the id is forgotten: nobody waits for it.
     Nothing,
+}
+
+impl TxnThen {
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Added(tokens) => tokens.len() * ADD_BYTES,
+            Self::Producer(_) | Self::Fence(_) | Self::Nothing => 0,
+        }
+    }
 }
 
 /// An append on its way.

@@ -7,6 +7,9 @@ use crate::base::Name;
 /// A partition of a transaction: topic and index.
 pub type TxnPartition = (Name, i32);
 
+/// What a partition of a transaction takes, in bytes: of a node of the tree, and of the name's text.
+pub const PARTITION_BYTES: usize = 48;
+
 /// Epoch of a producer that has none.
 pub const NO_EPOCH: i16 = -1;
 /// From this epoch on a producer gets a new id instead of a new epoch: one more is kept for the coordinator, which
@@ -198,8 +201,6 @@ impl TxnFacts {
     /// What is kept of it, in bytes, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        /// A node of the tree, and of the name's text.
-        const PARTITION_BYTES: usize = 48;
         size_of::<Self>() + self.partitions.len() * PARTITION_BYTES
     }
 

@@ -117,6 +117,12 @@ impl TxnCoordinator {
         }
     }
 
+    /// Whether the transaction of an id takes too long, and nothing keeps it from being aborted.
+    pub(super) fn is_overdue(&self, now: Now, id: &Name) -> bool {
+        let entry = self.ids.get(id);
+        entry.is_some_and(|entry| matches!(self.next_step(now, entry), Step::Abort))
+    }
+
     /// Does what is due, for so many ids at most; the rest still is.
     pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<TxnEffect>) {
         while *left > 0

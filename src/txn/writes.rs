@@ -2,7 +2,7 @@
 
 use super::coordinator::TxnCoordinator;
 use super::effect::{TxnEffect, TxnProducer};
-use super::entry::{TxnEntry, TxnThen, TxnWrite};
+use super::entry::{TxnEntry, TxnThen, TxnWrite, WaitingAdds};
 use super::records::txn_record;
 use super::state::{NO_EPOCH, TxnFacts};
 use crate::base::coordinating::client_error;
@@ -20,7 +20,7 @@ impl TxnCoordinator {
         self.next_append += 1;
         let append = self.next_append;
         let records = [txn_record(id, facts.as_ref(), self.config.version)].into();
-        let bytes = facts.as_ref().map_or(0, TxnFacts::memory);
+        let bytes = facts.as_ref().map_or(0, TxnFacts::memory) + then.memory();
         self.change(id, |entry| {
             if let Some(entry) = entry {
                 (entry.pending, entry.pending_bytes) = (Some(append), bytes);
@@ -52,8 +52,11 @@ impl TxnCoordinator {
             TxnThen::Producer(token) | TxnThen::Fence(token) => {
                 out.extend(token.take().map(|it| TxnEffect::Producer(it, Err(error))));
             }
-            TxnThen::Done(token) => {
-                out.extend(token.take().map(|it| TxnEffect::Done(it, error)));
+            TxnThen::Added(tokens) => {
+                let id = write.id.clone();
+                let tokens = std::mem::take(tokens);
+                out.extend(tokens.into_iter().map(|it| TxnEffect::Done(it, error)));
+                self.turn_away(&id, error, out);
             }
             TxnThen::Nothing => {}
         }
@@ -82,8 +85,11 @@ impl TxnCoordinator {
             true => now.mono,
             false => now.mono.plus_ms(self.config.retry_ms),
         };
-        self.change(&id, |entry| {
-            let Some(known) = entry else { return };
+        let waiting = self.change(&id, |entry| {
+            let Some(known) = entry else {
+                return WaitingAdds::default();
+            };
+            let waiting = std::mem::take(&mut known.waiting);
             (known.pending, known.pending_bytes) = (None, 0);
             known.not_before = not_before;
             match facts {
@@ -93,6 +99,7 @@ impl TxnCoordinator {
                 _ if known.facts.epoch == NO_EPOCH => *entry = None,
                 _ => {}
             }
+            waiting
         });
         let error = result.err().map_or(ErrorCode::None, client_error);
         match then {
@@ -110,9 +117,12 @@ impl TxnCoordinator {
                 };
                 out.extend(token.map(|it| TxnEffect::Producer(it, Err(error))));
             }
-            TxnThen::Done(token) => out.extend(token.map(|it| TxnEffect::Done(it, error))),
+            TxnThen::Added(tokens) => {
+                out.extend(tokens.into_iter().map(|it| TxnEffect::Done(it, error)));
+            }
             TxnThen::Nothing => {}
         }
+        self.add_waiting(now, &id, (waiting, result), out);
         self.go_on(now, &id, out);
     }
 }
