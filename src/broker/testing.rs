@@ -172,7 +172,16 @@ impl Bench {
 
     /// Produces a record to one partition over connection 0; the error.
     pub fn produce(&mut self, topic: &str, index: i32, bytes: usize) -> i16 {
-        let mut batch = BatchBuilder::new(Codec::None, 0);
+        self.produce_batch(topic, index, (BatchBuilder::new(Codec::None, 0), bytes))
+    }
+
+    /// The same as a batch of a producer: a record of so many bytes is its only one.
+    pub fn produce_batch(
+        &mut self,
+        topic: &str,
+        index: i32,
+        (mut batch, bytes): (BatchBuilder, usize),
+    ) -> i16 {
         batch.push(0, None, Some(&vec![7; bytes]), &[]);
         let records = Some(batch.build());
         let request = ProduceRequest {

@@ -12,6 +12,7 @@ use kafka_wire_core::KafkaEncode;
 use super::testing::Bench;
 use crate::base::ErrorCode as E;
 use crate::config::BrokerConfig;
+use crate::record::{BatchBuilder, Codec};
 use crate::wire::client::{decode_response, encode_request};
 
 const TOPIC: &str = "t";
@@ -175,6 +176,25 @@ fn a_transaction_is_complete_when_its_partitions_have_their_markers() {
         assert_eq!(end(&mut bench, "x", me, 3), 0);
         let done = (0, "CompleteCommit".to_owned(), 0);
         assert_eq!(state(&mut bench, "x"), done, "{round}");
+    }
+}
+
+/// Somebody who is nobody's producer writes as one, in an epoch that the coordinator has not given out.
+#[test]
+fn a_transaction_is_complete_though_a_partition_knows_a_newer_epoch() {
+    for version in [3, 5] {
+        let mut bench = bench();
+        let (_, producer, epoch) = init(&mut bench, "x", version);
+        let me = (producer, epoch);
+        let batch = BatchBuilder::new(Codec::None, 0).producer(producer, epoch + 7, 0);
+        assert_eq!(bench.produce_batch(TOPIC, 1, (batch, 10)), 0);
+        match version {
+            5 => assert_eq!(add_as_broker(&mut bench, "x", me, 1), 0),
+            _ => assert_eq!(add(&mut bench, "x", me, &[0, 1]), [0; 2]),
+        }
+        assert_eq!(end(&mut bench, "x", me, version), 0);
+        let done = (0, "CompleteCommit".to_owned(), 0);
+        assert_eq!(state(&mut bench, "x"), done, "{version}");
     }
 }
 

@@ -101,6 +101,13 @@ impl Log {
         Ok(appended)
     }
 
+    /// Whether all that is known here of a producer is committed: no other leader will know less.
+    #[must_use]
+    pub fn is_settled_with(&self, producer_id: i64) -> bool {
+        let known = self.producers.get(producer_id);
+        known.is_none_or(|known| known.last_offset() < self.high_watermark())
+    }
+
     /// Appends a batch of the broker's own: no limit on its size but the segment's, no bounds on
     /// its timestamps, which stay as they are; control batches are welcome.
     ///

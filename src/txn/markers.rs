@@ -87,9 +87,10 @@ impl TxnCoordinator {
 
 /// Whether a marker is to be tried again that was answered with this.
 const fn is_to_be_repeated(error: ErrorCode) -> bool {
-    // A partition that can have no markers has no transactions either.
+    // A partition that can have no markers has no transactions either. One that knows a newer epoch has none open of
+    // this one, and none begins there: somebody has written in that epoch, be he the producer or not.
     !matches!(
         error,
-        ErrorCode::None | ErrorCode::UnsupportedForMessageFormat
+        ErrorCode::None | ErrorCode::UnsupportedForMessageFormat | ErrorCode::InvalidProducerEpoch
     )
 }

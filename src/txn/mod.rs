@@ -19,7 +19,8 @@
 //!
 //! Deviations from Kafka: a transaction that takes too long is aborted when its time is up, not at the next look at all
 //! of them; so is an expired id forgotten. There are no transactions that are prepared first (KIP-939). Adds of one
-//! producer share their writes (`adds.rs`).
+//! producer share their writes (`adds.rs`). A partition that knows a newer epoch than that of the marker counts as ended:
+//! Kafka's coordinator leaves the transaction undone until it is loaded again.
 
 mod adds;
 mod coordinator;

@@ -85,6 +85,20 @@ fn until_all_partitions_have_their_marker_the_next_transaction_waits() {
 }
 
 #[test]
+fn a_partition_that_knows_a_newer_epoch_needs_no_marker() {
+    let mut world = World::new();
+    let producer = ongoing(&mut world);
+    world.end("t", producer, true);
+    world.commit_all();
+    world.mark(|it| match it.1 {
+        0 => E::InvalidProducerEpoch,
+        _ => E::None,
+    });
+    world.commit_all();
+    assert_eq!(state(&world), TxnState::CompleteCommit);
+}
+
+#[test]
 fn a_later_producer_fences_the_one_before_and_its_transaction() {
     let mut world = World::new();
     let old = ongoing(&mut world);

@@ -10,7 +10,8 @@ use crate::replica::Mark;
 
 impl Owner {
     /// Ends a transaction in a log; whoever asks is told when that is committed, or why it is not written. A
-    /// coordinator asks again until it is, so nothing that lasts refuses it but what fences it.
+    /// coordinator asks again until it is, so nothing that lasts refuses it but what fences it, and a newer epoch of
+    /// the producer that is committed: nothing of the transaction is open here then, nor will be.
     pub fn write_marker(&mut self, now: Now, asker: MarkerAsker, marker: MarkerPart) {
         if let Err(code) = self.append_marker(now, asker, marker) {
             self.acks.marked(asker, marker.slot, code);
@@ -55,7 +56,16 @@ impl Owner {
         let appended = partition.log.append_end(now, &end, &mut at.store);
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
-        let appended = appended.map_err(|refused| refused.code)?;
+        let appended = appended.map_err(|refused| {
+            let is_sure = matches!(asker, MarkerAsker::Client(_))
+                || refused.code != ErrorCode::InvalidProducerEpoch
+                || partition.log.is_settled_with(marker.producer_id);
+            match is_sure {
+                true => refused.code,
+                // What says so could be gone with this leader, and the transaction still be open for the next one.
+                false => ErrorCode::NotEnoughReplicas,
+            }
+        })?;
         if let Some(flush) = appended.flush {
             partition.changed(flush, at);
         }
