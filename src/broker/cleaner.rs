@@ -437,6 +437,7 @@ mod tests {
             info: parse(&batch).unwrap(),
             batch,
             admission: None,
+            ends: false,
         };
         let own = ReqRef {
             shard: ShardId(0),

@@ -547,6 +547,8 @@ pub struct ProducePart {
     pub info: BatchInfo,
     /// By what it may be appended if it is of a transaction, since it waits.
     pub admission: Option<TransactionAdmission>,
+    /// A coordinator ends by it what has begun: it has some of the room that is left for the broker.
+    pub ends: bool,
 }
 
 /// Where a batch ended up.

@@ -4,8 +4,9 @@ use kafka_wire::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
 use kafka_wire::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListTransactionsRequest, RequestResponsePair,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DeleteTopicsRequest,
+    DescribeTransactionsRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListTransactionsRequest, RequestResponsePair,
 };
 use kafka_wire_core::KafkaEncode;
 
@@ -22,7 +23,11 @@ fn bench() -> Bench {
         transaction_state_log_num_partitions: 4,
         ..BrokerConfig::default()
     };
-    let mut bench = Bench::new(2, config);
+    bench_of(2, config)
+}
+
+fn bench_of(shards: u16, config: BrokerConfig) -> Bench {
+    let mut bench = Bench::new(shards, config);
     bench.open(0);
     bench.create_topic(0, TOPIC, 4);
     let mut request = FindCoordinatorRequest::default();
@@ -30,6 +35,18 @@ fn bench() -> Bench {
     let found = ask(&mut bench, 1, &request);
     assert_eq!(found.error_code, 0);
     bench
+}
+
+/// With a store that takes as little as one may.
+fn small_bench() -> Bench {
+    let config = BrokerConfig {
+        transaction_state_log_num_partitions: 1,
+        millrace_store_journal_bytes: 4 << 20,
+        millrace_store_initial_bytes: 16 << 20,
+        millrace_store_bytes_max: 24 << 20,
+        ..BrokerConfig::default()
+    };
+    bench_of(1, config)
 }
 
 fn ask<Q: RequestResponsePair + KafkaEncode>(
@@ -196,6 +213,43 @@ fn a_transaction_is_complete_though_a_partition_knows_a_newer_epoch() {
         let done = (0, "CompleteCommit".to_owned(), 0);
         assert_eq!(state(&mut bench, "x"), done, "{version}");
     }
+}
+
+#[test]
+fn what_is_open_ends_though_the_store_is_full() {
+    let mut bench = small_bench();
+    let all: Vec<String> = (0..20).map(|number| format!("id-{number}")).collect();
+    let mut producers = Vec::new();
+    for id in &all {
+        let (error, producer, epoch) = init(&mut bench, id, 4);
+        assert_eq!(error, 0);
+        assert_eq!(add(&mut bench, id, (producer, epoch), &[0, 1]), [0; 2]);
+        producers.push((producer, epoch));
+    }
+    for bytes in [900_000, 10_000, 1] {
+        while bench.produce(TOPIC, 3, bytes) == 0 {}
+    }
+    // Nothing begins. NOT_COORDINATOR is what Kafka makes of KAFKA_STORAGE_ERROR.
+    let full = E::NotCoordinator.code();
+    assert_eq!(init(&mut bench, "z", 4).0, full);
+    assert_eq!(add(&mut bench, &all[0], producers[0], &[2]), [full]);
+    for (number, (id, me)) in all.iter().zip(&producers).enumerate() {
+        if number % 2 == 0 {
+            assert_eq!(end(&mut bench, id, *me, 3), 0);
+            let done = (0, "CompleteCommit".to_owned(), 0);
+            assert_eq!(state(&mut bench, id), done);
+            continue;
+        }
+        // Another one's.
+        assert_eq!(init(&mut bench, id, 4).0, E::ConcurrentTransactions.code());
+        assert_eq!(state(&mut bench, id).1, "CompleteAbort");
+        assert_eq!(init(&mut bench, id, 4).0, full);
+    }
+    // There is room for the broker yet, and then for everybody.
+    let mut request = DeleteTopicsRequest::default();
+    request.topic_names = vec![TOPIC.into()];
+    assert_eq!(ask(&mut bench, 5, &request).responses[0].error_code, 0);
+    assert_eq!(init(&mut bench, "z", 4).0, 0);
 }
 
 #[test]

@@ -117,6 +117,8 @@ pub enum TxnHostEffect {
         append: u64,
         /// At least one.
         records: Arc<[Record]>,
+        /// By it a transaction ends: see [`TxnEffect::Append`].
+        ends: bool,
     },
     /// Have these markers of a partition's ids written; then call [`TxnHost::marked`].
     Markers(i32, MarkersToSend),
@@ -422,10 +424,15 @@ impl TxnHost {
         let mut effects = Vec::new();
         out.extend(act(instance, &mut effects));
         out.extend(effects.into_iter().map(|effect| match effect {
-            TxnEffect::Append { append, records } => TxnHostEffect::Append {
+            TxnEffect::Append {
+                append,
+                records,
+                ends,
+            } => TxnHostEffect::Append {
                 partition,
                 append,
                 records,
+                ends,
             },
             TxnEffect::Producer(token, result) => {
                 TxnHostEffect::Answer(token, TxnAnswer::Producer(result))

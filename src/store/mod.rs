@@ -162,6 +162,9 @@ enum Io {
     Allocate,
 }
 
+/// What is left for the broker when there is no room for clients, in bytes of batches.
+const RESERVED: usize = 256 << 10;
+
 impl Store {
     /// A new store: the operations make the file, and are to be performed, then made durable, before
     /// anything else. Their completion need not be reported.
@@ -451,10 +454,15 @@ impl Store {
         self.room() >= self.room_for_clients(bytes)
     }
 
+    /// The same of what makes an end of something that clients have begun: some of what is left for the broker is for
+    /// that.
+    #[must_use]
+    pub fn has_room_for_ends(&self, bytes: usize) -> bool {
+        self.room() >= Self::room_for(bytes.saturating_add(RESERVED / 2))
+    }
+
     /// The room that it takes for this.
     fn room_for_clients(&self, bytes: usize) -> u64 {
-        /// Left for the broker.
-        const RESERVED: usize = 256 << 10;
         Self::room_for(bytes.saturating_add(RESERVED))
     }
 

@@ -63,6 +63,8 @@ pub enum TxnEffect {
         append: u64,
         /// At least one.
         records: Arc<[Record]>,
+        /// By it a transaction ends that was going on, or is decided: nothing else makes it end.
+        ends: bool,
     },
     /// The answer to an InitProducerId or an EndTxn: as whom the producer goes on.
     Producer(u64, Result<TxnProducer, ErrorCode>),

@@ -24,6 +24,8 @@ pub struct World {
     /// What is committed.
     pub log: Vec<Record>,
     pub appends: VecDeque<(u64, Arc<[Record]>)>,
+    /// Whether the last one of them ends a transaction.
+    pub ends: bool,
     pub markers: VecDeque<MarkersToSend>,
     /// What was answered to those that ask as whom they go on.
     pub producers: BTreeMap<u64, Result<TxnProducer, ErrorCode>>,
@@ -45,6 +47,7 @@ impl World {
             coordinator: TxnCoordinator::new(CONFIG),
             log: Vec::new(),
             appends: VecDeque::new(),
+            ends: false,
             markers: VecDeque::new(),
             producers: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -58,7 +61,14 @@ impl World {
     pub fn take(&mut self, effects: Vec<TxnEffect>) {
         for effect in effects {
             match effect {
-                TxnEffect::Append { append, records } => self.appends.push_back((append, records)),
+                TxnEffect::Append {
+                    append,
+                    records,
+                    ends,
+                } => {
+                    self.appends.push_back((append, records));
+                    self.ends = ends;
+                }
                 TxnEffect::Producer(token, result) => {
                     assert_eq!(self.producers.insert(token, result), None, "one answer");
                 }

@@ -99,6 +99,41 @@ fn a_partition_that_knows_a_newer_epoch_needs_no_marker() {
 }
 
 #[test]
+fn what_ends_a_transaction_is_told_apart() {
+    for version in [TxnVersion::V0, TxnVersion::V2] {
+        let mut world = World::new();
+        world.set_version(version);
+        let mut producer = ongoing(&mut world);
+        assert!(!world.ends, "it begins");
+        // By its producer, by another one, and by time.
+        for by in 0..3 {
+            match by {
+                0 => drop(world.end_by("t", producer, true, version)),
+                1 => drop(world.init("t", 60_000, None)),
+                _ => world.advance(60_000),
+            }
+            assert!(world.ends, "it is decided");
+            world.commit();
+            world.ends = false;
+            world.mark(|_| E::None);
+            assert!(world.ends && world.commit(), "and done");
+            let token = world.init("t", 60_000, None);
+            assert!(!world.ends);
+            world.commit();
+            producer = world.producers[&token].unwrap();
+            world.add("t", producer, &[partition("a", 0)]);
+            world.commit();
+            assert!(!world.ends);
+        }
+    }
+    // Whoever ends nothing may do so as often as he likes.
+    let mut world = World::new();
+    let producer = begun(&mut world);
+    world.end_by("t", producer, false, TxnVersion::V2);
+    assert!(!world.ends && world.appends.len() == 1);
+}
+
+#[test]
 fn a_later_producer_fences_the_one_before_and_its_transaction() {
     let mut world = World::new();
     let old = ongoing(&mut world);

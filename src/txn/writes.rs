@@ -4,7 +4,7 @@ use super::coordinator::TxnCoordinator;
 use super::effect::{TxnEffect, TxnProducer};
 use super::entry::{TxnEntry, TxnThen, TxnWrite, WaitingAdds};
 use super::records::txn_record;
-use super::state::{NO_EPOCH, TxnFacts};
+use super::state::{NO_EPOCH, TxnFacts, TxnState};
 use crate::base::coordinating::client_error;
 use crate::base::{ErrorCode, Name, Now};
 
@@ -21,11 +21,19 @@ impl TxnCoordinator {
         let append = self.next_append;
         let records = [txn_record(id, facts.as_ref(), self.config.version)].into();
         let bytes = facts.as_ref().map_or(0, TxnFacts::memory) + then.memory();
-        self.change(id, |entry| {
-            if let Some(entry) = entry {
-                (entry.pending, entry.pending_bytes) = (Some(append), bytes);
-            }
+        let before = self.change(id, |entry| {
+            let entry = entry.as_mut()?;
+            (entry.pending, entry.pending_bytes) = (Some(append), bytes);
+            Some(entry.facts.state)
         });
+        let ends = match facts.as_ref().map(|facts| facts.state) {
+            // With nothing in it anybody can decide one as often as he likes.
+            Some(TxnState::PrepareCommit | TxnState::PrepareAbort) => {
+                before == Some(TxnState::Ongoing)
+            }
+            Some(TxnState::CompleteCommit | TxnState::CompleteAbort) => true,
+            Some(TxnState::Empty | TxnState::Ongoing) | None => false,
+        };
         self.timers.cancel(id);
         let write = TxnWrite {
             id: id.clone(),
@@ -34,7 +42,11 @@ impl TxnCoordinator {
             is_late: false,
         };
         self.appends.insert(append, write);
-        out.push(TxnEffect::Append { append, records });
+        out.push(TxnEffect::Append {
+            append,
+            records,
+            ends,
+        });
     }
 
     /// An append is in the log, and other replicas take too long for it, or fewer are there than should be: who waits

@@ -45,6 +45,28 @@ pub fn place_of(image: &Image, topic: &str, partition: i32) -> Option<(StoreId, 
 pub fn send_batch(
     place: Option<(StoreId, LogId)>,
     (batch, transaction): (Bytes, Option<InTransaction>),
+    of: (u64, LeaderEpoch),
+    fx: &mut Fx<'_>,
+) -> Result<(), ErrorCode> {
+    send(place, (batch, transaction, false), of, fx)
+}
+
+/// The same of one that may [end](ProducePart::ends) a transaction.
+///
+/// # Errors
+/// As of [`send_batch`].
+pub fn send_end(
+    place: Option<(StoreId, LogId)>,
+    (batch, ends): (Bytes, bool),
+    of: (u64, LeaderEpoch),
+    fx: &mut Fx<'_>,
+) -> Result<(), ErrorCode> {
+    send(place, (batch, None, ends), of, fx)
+}
+
+fn send(
+    place: Option<(StoreId, LogId)>,
+    (batch, transaction, ends): (Bytes, Option<InTransaction>, bool),
     (id, epoch): (u64, LeaderEpoch),
     fx: &mut Fx<'_>,
 ) -> Result<(), ErrorCode> {
@@ -56,6 +78,7 @@ pub fn send_batch(
         batch,
         info,
         admission: None,
+        ends,
     };
     let me: ShardId = fx.me;
     fx.send(

@@ -9,6 +9,7 @@ mod markers;
 mod moved;
 mod producers;
 pub mod roles;
+mod room;
 pub mod settings;
 pub mod stores;
 #[cfg(test)]
@@ -165,7 +166,7 @@ impl Owner {
 
     /// Appends a batch, which is to be answered when a mark is behind it; `ack` gets to know that it waits, or what has
     /// come of it. A coordinator's is the broker's own, but what a store keeps for the broker is not for it: as many
-    /// come as clients like.
+    /// come as clients like. Some of it is, where the batch ends what clients could begin.
     pub fn append(&mut self, now: Now, part: ProducePart, mark: Mark, ack: &mut Ack) {
         let ProducePart {
             slot: place,
@@ -173,13 +174,18 @@ impl Owner {
             batch,
             info,
             admission,
+            ends,
         } = part;
         let own = match ack.appender {
             Appender::Coordinator(req, epoch) => Some((req, epoch)),
             Appender::Client(_) => None,
         };
         let is_own = own.is_some();
-        if is_own && self.partitions.contains_key(&log) && !self.has_room(log, batch.len(), true) {
+        let is_full = match ends {
+            true => !self.has_room_to_end(log, batch.len()),
+            false => is_own && !self.has_room(log, batch.len(), true),
+        };
+        if is_full && self.partitions.contains_key(&log) {
             let full = ErrorCode::KafkaStorageError.into();
             return ack.results.push((place, Err(full)));
         }
@@ -252,19 +258,6 @@ impl Owner {
             }
             Some(_) => ack.results.push((place, Ok(produced))),
         }
-    }
-
-    /// Whether the store of a log takes this many bytes more of the broker's own, or, if it is for
-    /// clients, without touching what is left for the broker; that helps out only while the store grows.
-    pub fn has_room(&mut self, log: LogId, bytes: usize, for_clients: bool) -> bool {
-        self.partitions.get(&log).is_some_and(|partition| {
-            let store = &mut self.slots[partition.slot].store;
-            if !for_clients {
-                return store.has_room(bytes);
-            }
-            store.has_room_for_clients(bytes)
-                || store.grows_for_clients(bytes) && store.has_room(bytes)
-        })
     }
 
     /// Appends a batch of the broker's own to one of its internal topics. Returns the offset behind it, for

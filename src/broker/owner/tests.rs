@@ -222,6 +222,7 @@ fn batch(value: &[u8]) -> ProducePart {
         info: record::parse(&batch).unwrap(),
         batch,
         admission: None,
+        ends: false,
     }
 }
 
@@ -323,6 +324,7 @@ fn produce_one(
         info: record::parse(&batch).unwrap(),
         batch,
         admission: None,
+        ends: false,
     };
     let (shard, id) = (ShardId(0), 1);
     let req = Appender::Client(ReqRef { shard, id });

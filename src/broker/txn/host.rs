@@ -21,7 +21,7 @@ use crate::broker::groups::{TRANSACTIONS_TOPIC, of_transaction};
 use crate::broker::io::ReadId;
 use crate::broker::msg::{AppendFate, Called, ControlCall, Msg, ReqRef, TransactionQuestion};
 use crate::broker::own::compact;
-use crate::broker::own::led::{LedPartitions, led_by, place_of, send_batch};
+use crate::broker::own::led::{LedPartitions, led_by, place_of, send_end};
 use crate::broker::own::run::feed;
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
@@ -529,6 +529,7 @@ impl TxnCoordinators {
                     partition,
                     append,
                     records,
+                    ends,
                 } => {
                     let id = self.number();
                     let led = self.led.get(&partition).map(|(_, epoch)| *epoch);
@@ -538,9 +539,9 @@ impl TxnCoordinators {
                             return Err(ErrorCode::NotEnoughReplicas);
                         }
                         let place = place_of(image, TRANSACTIONS_TOPIC, partition);
-                        let batch = (compact::batch(fx.now, &records), None);
+                        let batch = (compact::batch(fx.now, &records), ends);
                         let number = ReqRef::of_transactions(fx.me, id).id;
-                        send_batch(place, batch, (number, epoch), fx)?;
+                        send_end(place, batch, (number, epoch), fx)?;
                         Ok(Appending {
                             partition,
                             append,

@@ -406,6 +406,7 @@ fn locate(
         batch,
         info,
         admission: None,
+        ends: false,
     };
     Ok((store, part))
 }

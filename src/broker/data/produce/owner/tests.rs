@@ -35,6 +35,7 @@ fn part(log: u64, bytes: usize) -> ProducePart {
         info: record::parse(&batch).unwrap(),
         batch,
         admission: None,
+        ends: false,
     }
 }
 
@@ -265,6 +266,7 @@ fn transactional(epoch: i16, sequence: i32) -> ProduceParts {
         info,
         batch,
         admission: None,
+        ends: false,
     };
     ProduceParts {
         transaction: Some(InTransaction {
