@@ -9,15 +9,15 @@ use kafka_wire::describe_producers_response::{PartitionResponse, ProducerState, 
 use kafka_wire::{DescribeProducersRequest, DescribeProducersResponse};
 
 use crate::base::limits::PRODUCERS_DESCRIBED_MAX;
-use crate::base::{ErrorCode, IdMap, LogId, ShardId};
+use crate::base::{ErrorCode, IdMap};
+use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
-use crate::broker::front::{Front, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Msg, ReqRef};
 use crate::log::ActiveProducer;
 use crate::store::Piece;
-use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
+use crate::wire::{self, RequestHeader};
 
 /// A request of which partitions are still to be asked.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl ProducerRequests {
                 .topics
                 .get(*place)
                 .map(|topic| topic.name.clone());
-            match locate(front, name.unwrap_or_default(), *index) {
+            match front.led_log(&name.unwrap_or_default(), *index) {
                 Ok((shard, log)) => {
                     let req = ReqRef { shard: fx.me, id };
                     fx.send(shard, Msg::DescribeProducers { req, log });
@@ -164,14 +164,6 @@ impl PendingProducers {
             topic.partitions.push(answered);
         }
     }
-}
-
-/// The log of a partition that this node leads, and the shard that has it.
-fn locate(front: &Front, topic: StrBytes, index: i32) -> Result<(ShardId, LogId), ErrorCode> {
-    let topic = front.topic(&TopicRef::Name(topic))?;
-    let partition = partition_of(topic, index)?;
-    let store = front.led(partition)?;
-    Ok((front.owner_of(store), partition.log))
 }
 
 fn state_of(producer: &ActiveProducer) -> ProducerState {

@@ -16,7 +16,7 @@ use conns::{Conns, ReplyTo};
 use parked::{Family, Parked};
 
 use crate::base::limits::TOPIC_NAME_BYTES_MAX;
-use crate::base::{ErrorCode, LeaderEpoch, Mono, Rng, ShardId, StoreId};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Rng, ShardId, StoreId};
 use crate::broker::admin::Brokers;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
@@ -24,7 +24,7 @@ use crate::broker::trace::Tracer;
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
 use crate::store::Piece;
-use crate::wire::{TopicRef, WireError};
+use crate::wire::{StrBytes, TopicRef, WireError};
 
 /// See the module.
 #[derive(Debug)]
@@ -118,6 +118,14 @@ impl Front {
             .store
             .filter(|_| partition.leader == self.config.node());
         store.ok_or(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// The log of a partition that this node leads, named in a request, and the shard that has it.
+    pub fn led_log(&self, topic: &StrBytes, index: i32) -> Result<(ShardId, LogId), ErrorCode> {
+        let topic = self.topic(&TopicRef::Name(topic.clone()))?;
+        let partition = partition_of(topic, index)?;
+        let store = self.led(partition)?;
+        Ok((self.owner_of(store), partition.log))
     }
 
     /// The topic that a request means.

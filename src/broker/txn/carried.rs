@@ -1,29 +1,21 @@
 //! What nodes ask each other about transactions, as Kafka's requests: AddPartitionsToTxn (24) of the coordinator of a
 //! transactional id, WriteTxnMarkers (27) of whoever leads the partitions of a transaction.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use kafka_wire::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
-use kafka_wire::write_txn_markers_response::{
-    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
-};
-use kafka_wire::{
-    AddPartitionsToTxnRequest, RequestResponsePair, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
-};
+use kafka_wire::{AddPartitionsToTxnRequest, RequestResponsePair, WriteTxnMarkersRequest};
 use kafka_wire_core::{ApiVersion, KafkaEncode, StrBytes};
 
+use super::asked::MarkersAsked;
 use crate::base::limits::DECODE_BYTES_MAX;
-use crate::base::{ErrorCode, IdMap, LogId, ShardId};
+use crate::base::{ErrorCode, IdMap};
 use crate::broker::front::Front;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{
-    Called, ControlCall, MarkerAsker, MarkerPart, Msg, ReqRef, TransactionQuestion,
-};
+use crate::broker::msg::{Called, ControlCall, MarkerAsker, Msg, ReqRef, TransactionQuestion};
 use crate::wire::client::decode_response;
-use crate::wire::{Api, RequestHeader, WireError, decode, encode_response};
+use crate::wire::{Api, RequestHeader, WireError, decode};
 
 /// The version in which nodes ask each other about partitions.
 const ADD_VERSION: i16 = 5;
@@ -113,24 +105,14 @@ pub fn frame_of(answer: Result<Called, String>) -> Result<Bytes, String> {
     }
 }
 
-/// A WriteTxnMarkers of another node: the errors of its partitions so far, in their order.
-#[derive(Debug)]
-struct MarkersAsked {
-    req: ReqRef,
-    header: RequestHeader,
-    request: WriteTxnMarkersRequest,
-    errors: Vec<Option<ErrorCode>>,
-    left: usize,
-}
-
-/// Those that are being written.
+/// The WriteTxnMarkers of other nodes that are being written.
 #[derive(Debug, Default)]
 pub struct MarkersOfNodes {
-    waiting: IdMap<u64, MarkersAsked>,
+    waiting: IdMap<u64, (ReqRef, MarkersAsked)>,
 }
 
 impl MarkersOfNodes {
-    /// How many there are.
+    /// Whether there are none.
     pub fn is_quiet(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -147,41 +129,11 @@ impl MarkersOfNodes {
             Ok(request) => request,
             Err(why) => return tell(req, Err(why), fx),
         };
-        let mut by_shard: BTreeMap<ShardId, Vec<MarkerPart>> = BTreeMap::new();
-        let mut errors = Vec::new();
-        for marker in &request.markers {
-            for topic in &marker.topics {
-                for index in &topic.partition_indexes {
-                    let slot = errors.len() as u32;
-                    errors.push(match located(front, &topic.name, *index) {
-                        Ok((shard, log)) => {
-                            by_shard.entry(shard).or_default().push(MarkerPart {
-                                slot,
-                                log,
-                                producer_id: marker.producer_id,
-                                producer_epoch: marker.producer_epoch,
-                                coordinator_epoch: marker.coordinator_epoch,
-                                commits: marker.transaction_result,
-                                version: marker.transaction_version,
-                            });
-                            None
-                        }
-                        Err(error) => Some(error),
-                    });
-                }
-            }
+        let (asked, by_shard) = MarkersAsked::new(front, &header, request);
+        if by_shard.is_empty() {
+            return tell(req, asked.frame(), fx);
         }
-        let asked = MarkersAsked {
-            req,
-            header,
-            request,
-            left: errors.iter().filter(|error| error.is_none()).count(),
-            errors,
-        };
-        if asked.left == 0 {
-            return asked.finish(fx);
-        }
-        self.waiting.insert(number, asked);
+        self.waiting.insert(number, (req, asked));
         let asker = MarkerAsker::Coordinator(ReqRef::of_transactions(fx.me, number));
         for (shard, markers) in by_shard {
             fx.send(shard, Msg::WriteMarkers { asker, markers });
@@ -190,64 +142,15 @@ impl MarkersOfNodes {
 
     /// Some are written; false if they are not of such a request.
     pub fn written(&mut self, number: u64, results: &[(u32, ErrorCode)], fx: &mut Fx<'_>) -> bool {
-        let Some(asked) = self.waiting.get_mut(&number) else {
+        let Some((_, asked)) = self.waiting.get_mut(&number) else {
             return false;
         };
-        for (slot, error) in results {
-            if let Some(known @ None) = asked.errors.get_mut(*slot as usize) {
-                *known = Some(*error);
-                asked.left -= 1;
-            }
-        }
-        if asked.left == 0
-            && let Some(asked) = self.waiting.remove(&number)
+        if asked.answer(results.to_vec())
+            && let Some((req, asked)) = self.waiting.remove(&number)
         {
-            asked.finish(fx);
+            tell(req, asked.frame(), fx);
         }
         true
-    }
-}
-
-/// The shard that owns a partition which this node leads, and its log.
-fn located(front: &Front, topic: &str, index: i32) -> Result<(ShardId, LogId), ErrorCode> {
-    let topic = front.image.topic(topic);
-    let partition = topic.and_then(|topic| topic.partition(index));
-    let partition = partition.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let store = front.led(partition)?;
-    Ok((front.owner_of(store), partition.log))
-}
-
-impl MarkersAsked {
-    fn finish(self, fx: &mut Fx<'_>) {
-        let mut response = WriteTxnMarkersResponse::default();
-        let mut errors = self.errors.into_iter();
-        for marker in self.request.markers {
-            let mut of_marker = WritableTxnMarkerResult::default();
-            of_marker.producer_id = marker.producer_id;
-            for topic in marker.topics {
-                let mut of_topic = WritableTxnMarkerTopicResult::default();
-                of_topic.name = topic.name;
-                for index in topic.partition_indexes {
-                    let error = errors.next().flatten();
-                    let mut result = WritableTxnMarkerPartitionResult::default();
-                    result.partition_index = index;
-                    result.error_code = error.unwrap_or(ErrorCode::UnknownServerError).code();
-                    of_topic.partitions.push(result);
-                }
-                of_marker.topics.push(of_topic);
-            }
-            response.markers.push(of_marker);
-        }
-        let RequestHeader {
-            correlation_id,
-            version,
-            ..
-        } = self.header;
-        tell(
-            self.req,
-            encode_response(correlation_id, version, &response),
-            fx,
-        );
     }
 }
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kafka_wire::{EndTxnRequest, EndTxnResponse};
 
-use super::plan::{TxnPlan, TxnPlanCx, fenced_since, id_of, producer_of};
+use super::plan::{TxnPlan, TxnPlanCx, fenced_since, fields_of, id_of, producer_of};
 use crate::base::ErrorCode;
 use crate::coordinator::TxnAsk;
 use crate::txn::{EndTxn, TxnProducer, TxnVersion};
@@ -49,14 +49,9 @@ pub fn end_txn(
 
 fn response(ended: Result<TxnProducer, ErrorCode>) -> EndTxnResponse {
     let mut response = EndTxnResponse::default();
-    (response.producer_id, response.producer_epoch) = (-1, -1);
-    match ended {
-        Ok(producer) => {
-            response.producer_id = producer.id;
-            response.producer_epoch = producer.epoch;
-        }
-        Err(error) => response.error_code = error.code(),
-    }
+    let (error, id, epoch) = fields_of(ended);
+    response.error_code = error;
+    (response.producer_id, response.producer_epoch) = (id, epoch);
     response
 }
 

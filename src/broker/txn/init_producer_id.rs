@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::plan::{TxnPlan, TxnPlanCx, fenced_since, id_of, producer_of};
+use super::plan::{TxnPlan, TxnPlanCx, fenced_since, fields_of, id_of, producer_of};
 use crate::base::ErrorCode;
 use crate::coordinator::TxnAsk;
 use crate::txn::{InitTxn, TxnProducer};
@@ -45,13 +45,8 @@ pub fn init_transactions(
 
 fn response(inited: Result<TxnProducer, ErrorCode>) -> InitProducerIdResponse {
     let mut response = InitProducerIdResponse::default();
-    (response.producer_id, response.producer_epoch) = (-1, -1);
-    match inited {
-        Ok(producer) => {
-            response.producer_id = producer.id;
-            response.producer_epoch = producer.epoch;
-        }
-        Err(error) => response.error_code = error.code(),
-    }
+    let (error, id, epoch) = fields_of(inited);
+    response.error_code = error;
+    (response.producer_id, response.producer_epoch) = (id, epoch);
     response
 }

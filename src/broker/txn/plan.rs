@@ -75,6 +75,14 @@ pub fn producer_of(answer: Option<TxnAnswer>) -> Result<TxnProducer, ErrorCode> 
     }
 }
 
+/// The same as fields of a response: error, producer id and epoch, -1 of nobody.
+pub fn fields_of(producer: Result<TxnProducer, ErrorCode>) -> (i16, i64, i16) {
+    match producer {
+        Ok(TxnProducer { id, epoch }) => (ErrorCode::None.code(), id, epoch),
+        Err(error) => (error.code(), -1, -1),
+    }
+}
+
 /// What a producer is told that is fenced: PRODUCER_FENCED from a version of each API on, as in Kafka.
 pub fn fenced_since(since: i16, version: i16, error: ErrorCode) -> ErrorCode {
     match error {
