@@ -192,9 +192,8 @@ impl TxnCoordinator {
             }
             TxnState::Ongoing => {
                 let by = self.ending(facts, self.config.version, request.fresh);
-                let is_his = expected.is_some_and(|it| check_producer(facts, it).is_ok());
                 Ok(by.map_or(Initialized::NeedsProducerId, |by| {
-                    Initialized::Fences(facts.fenced(by, !is_his, now_ms))
+                    Initialized::Fences(facts.fenced(by, now_ms))
                 }))
             }
             TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort => {

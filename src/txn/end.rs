@@ -69,11 +69,11 @@ fn ends_by_epoch(entry: &TxnEntry, request: &EndTxn) -> Result<Ends, ErrorCode> 
     if entry.is_busy() {
         return Err(ErrorCode::ConcurrentTransactions);
     }
-    // By an end of before version 2 no epoch has grown: whoever has the one before is fenced. So is he whose
-    // transaction was aborted for another one's InitProducerId. Kafka (4.4) takes both for somebody who asks again, and
-    // tells them the newest epoch: the second one goes on with his next transaction, and is in the other one's way
-    // again.
-    let has_grown = facts.version.bumps_epoch() && facts.state.has_ended() && !facts.is_taken;
+    // By an end of before version 2 no epoch has grown: whoever has the one before is fenced. Kafka takes him for
+    // somebody who asks again, and tells him the epoch of another producer.
+    // Whose transaction was aborted for another one's InitProducerId is like one who asks again, until that other one
+    // has the next epoch: so it is in Kafka 4.4, where that abort makes the epoch grow once (KAFKA-19367).
+    let has_grown = facts.version.bumps_epoch() && facts.state.has_ended();
     // Its last epoch is gone with the transaction, and with that its id.
     let has_new_id = facts.previous_producer_id == producer.id
         && producer.epoch == LAST_EPOCH

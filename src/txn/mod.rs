@@ -20,9 +20,7 @@
 //! Deviations from Kafka: a transaction that takes too long is aborted when its time is up, not at the next look at all
 //! of them; so is an expired id forgotten. There are no transactions that are prepared first (KIP-939). Adds of one
 //! producer share their writes (`adds.rs`). A partition that knows a newer epoch than that of the marker counts as
-//! ended: Kafka's coordinator leaves the transaction undone until it is loaded again. Who was fenced by another's
-//! InitProducerId in version 2 gets PRODUCER_FENCED however he ends his transaction: in Kafka 4.4 he may abort it, and
-//! goes on in the epoch after.
+//! ended: Kafka's coordinator leaves the transaction undone until it is loaded again.
 
 mod adds;
 mod coordinator;

@@ -173,7 +173,6 @@ pub fn parse_txn_value(value: &[u8]) -> Result<TxnFacts, RecordError> {
         start_ms,
         updated_ms,
         version: TxnVersion::of_number(i16::from_be_bytes(client)),
-        is_taken: false,
     })
 }
 

@@ -136,8 +136,7 @@ impl TxnState {
     }
 }
 
-/// What is known of a transactional id; its record says all of it, but for the epoch before and whether it is
-/// taken.
+/// What is known of a transactional id; but for the epoch before, its record says all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TxnFacts {
     /// Producer id.
@@ -163,9 +162,6 @@ pub struct TxnFacts {
     pub updated_ms: i64,
     /// By which version partitions were added last, or the transaction ended.
     pub version: TxnVersion,
-    /// It was aborted for another producer, which is about to get the next epoch: the one before does not come back.
-    /// As long as this coordinator is there; its record does not say it.
-    pub is_taken: bool,
 }
 
 impl TxnFacts {
@@ -184,7 +180,6 @@ impl TxnFacts {
             start_ms: -1,
             updated_ms: now_ms,
             version: TxnVersion::V0,
-            is_taken: false,
         }
     }
 
@@ -214,7 +209,6 @@ impl TxnFacts {
         Self {
             previous_producer_id: self.producer_id,
             updated_ms: now_ms,
-            is_taken: false,
             ..self.clone()
         }
     }
@@ -264,7 +258,6 @@ impl TxnFacts {
             state: TxnState::complete(commits),
             partitions: BTreeSet::new(),
             start_ms: -1,
-            is_taken: self.is_taken,
             ..self.changed(now_ms)
         }
     }
@@ -288,17 +281,13 @@ impl TxnFacts {
         facts
     }
 
-    /// The transaction is aborted for its producer. In version 2 that one may ask what has become of it, and go on,
-    /// unless it is aborted `for_another`; before, it is aborted in an epoch that no producer has: whoever has begun it
-    /// can do no more.
+    /// The transaction is aborted for its producer. In version 2 that one may ask what has become of it, and go on;
+    /// before, it is aborted in an epoch that no producer has: whoever has begun it can do no more.
     #[must_use]
-    pub fn fenced(&self, by: Ending, for_another: bool, now_ms: i64) -> Self {
+    pub fn fenced(&self, by: Ending, now_ms: i64) -> Self {
         let mut facts = self.prepared(false, by, now_ms);
-        facts.is_taken = for_another;
         if !by.version.bumps_epoch() {
             facts.epoch = self.epoch.saturating_add(1);
-        }
-        if for_another || !by.version.bumps_epoch() {
             facts.last_epoch = NO_EPOCH;
         }
         facts

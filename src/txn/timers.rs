@@ -48,7 +48,7 @@ impl TxnCoordinator {
             return;
         };
         if let Some(by) = self.ending(&entry.facts, self.config.version, fresh) {
-            let facts = entry.facts.fenced(by, false, now.wall_ms);
+            let facts = entry.facts.fenced(by, now.wall_ms);
             return self.write(id, Some(facts), TxnThen::Fence(None), out);
         }
         // Should none come, it is asked for again.
