@@ -96,13 +96,14 @@ def _stop(*_):
     raise Stopped
 
 
-def main(suite: str):
-    """Runs the tests whose name contains one of the arguments, or all of them, until SIGTERM."""
+def main(suite: str, at_end=lambda: None):
+    """Runs the tests whose name contains one of the arguments, or all of them, until SIGTERM; then `at_end`."""
     signal.signal(signal.SIGTERM, _stop)
     try:
         status = _run_all(suite, sys.argv[1:])
     except Stopped:
         status = 128 + signal.SIGTERM
+    at_end()
     # Client libraries keep threads of their own alive; all there is to say has been said.
     sys.stdout.flush()
     sys.stderr.flush()
