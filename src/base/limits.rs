@@ -246,7 +246,8 @@ pub const MEMBERS_TOLD_PER_SLICE: usize = 256;
 /// group is subscribed; if there are more it may be to any. All of a member are looked at at a time.
 pub const GROUP_TOPICS_MAX: usize = 10_000;
 /// Partitions of the topics that the members of a group of the consumer protocol are subscribed to, all together: the
-/// target has all of them. Past that a heartbeat that would need one gets GROUP_MAX_SIZE_REACHED.
+/// target has all of them. Past that who newly subscribes gets GROUP_MAX_SIZE_REACHED, and others go on with the target
+/// that there is.
 pub const GROUP_PARTITIONS_MAX: usize = 50_000;
 /// Bytes of a heartbeat of a consumer group's member that is taken though the groups have no room for more: what it
 /// takes is given back when it is answered.
@@ -451,10 +452,10 @@ pub const PEER_REDIAL_MS_MIN: u64 = 50;
 pub const PEER_REDIAL_MS_MAX: u64 = 1_000;
 /// What waits to be sent to one node, in bytes; a message that nothing stands before may go beyond it.
 pub const PEER_UNSENT_BYTES_MAX: usize = QUORUM_IN_FLIGHT_BYTES_MAX;
-/// Lines that the log gets about one node in [`PEER_LOG_MS`].
-pub const PEER_LOG_LINES: u32 = 10;
-/// See [`PEER_LOG_LINES`].
-pub const PEER_LOG_MS: u64 = 60_000;
+/// Lines that the log gets about one thing, such as another node, in [`RARE_LOG_MS`].
+pub const RARE_LOG_LINES: u32 = 10;
+/// See [`RARE_LOG_LINES`].
+pub const RARE_LOG_MS: u64 = 60_000;
 /// Messages about replicas that a shard tells one of another node at a time.
 pub const REPLICA_MESSAGES_MAX: usize = 256;
 /// Bytes of what it tells at a time, but for one message that is longer by itself: a batch is as long as its client

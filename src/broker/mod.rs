@@ -37,6 +37,7 @@ mod peer_tests;
 pub mod peers;
 #[cfg(test)]
 mod query_tests;
+mod rare_log;
 mod replicas;
 #[cfg(test)]
 mod request_tests;

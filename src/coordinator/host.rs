@@ -8,7 +8,7 @@ use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
 use crate::group::{
-    GroupConfig, GroupTopics, GroupsUsage, Record, Replayed, SnapshotPart, TopicIds,
+    GroupConfig, GroupTopics, GroupsUsage, Name, Record, Replayed, SnapshotPart, TopicIds,
     TransactionalProducer,
 };
 
@@ -17,6 +17,8 @@ use crate::group::{
 pub enum HostEffect {
     /// Answer the question of this token.
     Answer(u64, GroupAnswer),
+    /// A consumer group is subscribed to more than it may be, and goes on with the target that it has.
+    TooLarge(Name),
     /// Append these records to this partition as one batch, so that all count or none; then call
     /// [`Host::appended`] with the number.
     Append {
@@ -339,6 +341,7 @@ impl Host {
         self.usage = moved(self.usage, before, instance.coordinator.usage());
         out.extend(wanted.into_iter().map(|wanted| match wanted {
             InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
+            InstanceEffect::TooLarge(group) => HostEffect::TooLarge(group),
             InstanceEffect::Append {
                 append,
                 records,
@@ -411,9 +414,9 @@ fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsa
 mod tests {
     use super::*;
     use crate::coordinator::{FetchedOf, GroupAsk, Listed, Stability};
+    use crate::group::NoTopics;
     use crate::group::coordinator::HeartbeatRequest;
     use crate::group::testing::commit_of;
-    use crate::group::{Name, NoTopics};
 
     const NOW: Now = Now {
         mono: Mono(1),

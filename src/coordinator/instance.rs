@@ -56,6 +56,7 @@ enum Write {
 #[derive(Debug)]
 pub(super) enum InstanceEffect {
     Answer(u64, GroupAnswer),
+    TooLarge(Name),
     Append {
         append: u64,
         records: Arc<[Record]>,
@@ -186,7 +187,9 @@ impl Instance {
             GroupAsk::Fetch(group, of, fetcher) => {
                 let consumer = coordinator.consumer_group(&group);
                 let checked = consumer.map_or(Ok(()), |consumer| {
-                    consumer.check_fetch(fetcher.member.as_deref(), fetcher.epoch)
+                    consumer
+                        .state()
+                        .check_fetch(fetcher.member.as_deref(), fetcher.epoch)
                 });
                 let fetch = Fetch {
                     coordinator,
@@ -339,6 +342,7 @@ impl Instance {
                 Effect::Heartbeat(token, reply) => {
                     InstanceEffect::Answer(token, GroupAnswer::ConsumerHeartbeat(reply))
                 }
+                Effect::TooLarge(group) => InstanceEffect::TooLarge(group),
                 Effect::Written(token, error) => match self.writes.remove(&token) {
                     Some(Write::Done) => InstanceEffect::Answer(token, GroupAnswer::Done(error)),
                     Some(Write::OffsetsDeleted(errors)) => {

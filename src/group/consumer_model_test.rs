@@ -1,6 +1,6 @@
-//! Random consumers of one group: answers get lost, appends fail or end late, processes crash, topics change, members
-//! come, go, stand still, and ask again. Whatever happens, no partition is two members' at once, what was told is
-//! remembered, and in the end everybody has what is to be their own.
+//! Random consumers of one group, which may be too large for a while: answers get lost, appends fail or end late,
+//! processes crash, topics change, members come, go, stand still, and ask again. Whatever happens, no partition is two
+//! members' at once, what was told is remembered, and in the end everybody has what is to be their own.
 
 use super::consumer::{JOINS, LEAVES, LEAVES_FOR_A_WHILE, Partitions};
 use super::consumer_testing::{Consumer, FakeTopics};
@@ -33,9 +33,11 @@ impl Model {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let slice = [1, 7, 4096][rng.below(3) as usize];
+        let partitions_max = [4, 9, 1_000][rng.below(3) as usize];
         let config = GroupConfig {
             consumer: ConsumerConfig {
                 max_size: 6,
+                partitions_max,
                 slice,
                 ..ConsumerConfig::default()
             },
@@ -239,10 +241,23 @@ impl Model {
         self.check();
     }
 
+    /// Topics go until a group may be subscribed to all.
+    fn shrink(&self) {
+        loop {
+            let all = self.topics.all();
+            let count: i32 = all.iter().map(|(.., count)| count).sum();
+            if count as usize <= self.world.partitions_max() {
+                break;
+            }
+            self.topics.delete(&all[0].0);
+        }
+    }
+
     /// From now on everything goes well.
     fn settle(&mut self) {
         self.world.hold_appends = false;
         self.world.flush();
+        self.shrink();
         for round in 0..60 {
             for at in 0..self.clients.len() {
                 self.clients[at].is_still = false;

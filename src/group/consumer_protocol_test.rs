@@ -4,7 +4,6 @@ use super::consumer::{ConsumerHeartbeat, JOINS, LEAVES, LEAVES_FOR_A_WHILE, Part
 use super::consumer_testing::{Consumer, FakeTopics};
 use super::testing::{Client, World, commit_of};
 use super::{ConsumerConfig, ConsumerReply, GroupConfig, GroupsUsage, Name, SnapshotPart};
-use crate::base::limits::GROUP_PARTITIONS_MAX;
 use crate::base::{ErrorCode, TopicId};
 
 fn world(partitions: i32) -> (World, FakeTopics) {
@@ -190,24 +189,6 @@ fn what_is_wrong_with_a_request_is_told() {
 
 fn world_of_one() -> (World, FakeTopics) {
     world(1)
-}
-
-#[test]
-fn a_group_is_not_subscribed_to_more_than_it_may_be() {
-    let (mut world, topics) = world(1);
-    let mut a = Consumer::new("a", &["t"]);
-    world.settle(&mut [&mut a]);
-    topics.set("t", GROUP_PARTITIONS_MAX as i32 + 1);
-    world.advance(1_000);
-    assert_eq!(
-        error(&world.beat_of(&mut a)),
-        ErrorCode::GroupMaxSizeReached
-    );
-    topics.delete("t");
-    topics.set("t", 2);
-    world.advance(1_000);
-    world.settle(&mut [&mut a]);
-    assert_eq!(a.count(), 2);
 }
 
 #[test]
@@ -478,16 +459,18 @@ fn offsets_are_committed_and_fetched_by_members() {
     );
     let group = world.coordinator.consumer_group("g").unwrap();
     let places = || [(&id, 1 - kept)].into_iter();
-    let in_transaction = group.check_commit(("a", old.epoch), true, true, places());
+    let in_transaction = group
+        .state()
+        .check_commit(("a", old.epoch), true, true, places());
     assert_eq!(in_transaction, Err(ErrorCode::IllegalGeneration));
-    assert_eq!(group.check_fetch(None, -1), Ok(()));
-    assert_eq!(group.check_fetch(Some("a"), 2), Ok(()));
+    assert_eq!(group.state().check_fetch(None, -1), Ok(()));
+    assert_eq!(group.state().check_fetch(Some("a"), 2), Ok(()));
     assert_eq!(
-        group.check_fetch(Some("a"), 1),
+        group.state().check_fetch(Some("a"), 1),
         Err(ErrorCode::StaleMemberEpoch)
     );
     assert_eq!(
-        group.check_fetch(Some("x"), 1),
+        group.state().check_fetch(Some("x"), 1),
         Err(ErrorCode::UnknownMemberId)
     );
     // What somebody is subscribed to is not deleted.

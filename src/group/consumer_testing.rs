@@ -204,6 +204,11 @@ impl World {
         }
     }
 
+    /// Partitions that a group may be subscribed to.
+    pub fn partitions_max(&self) -> usize {
+        self.coordinator.config().consumer.partitions_max
+    }
+
     /// The state of group `g`.
     pub fn consumer_state(&self) -> &'static str {
         let group = self.coordinator.consumer_group("g");

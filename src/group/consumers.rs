@@ -162,6 +162,7 @@ impl Coordinator {
             replies,
             timers,
             write,
+            is_too_large,
             goes_on,
         } = wanted;
         let session_ms = self.config.consumer.session_timeout_ms;
@@ -184,6 +185,9 @@ impl Coordinator {
                 .into_iter()
                 .map(|(token, reply)| Effect::Heartbeat(token, reply)),
         );
+        if is_too_large {
+            out.push(Effect::TooLarge(id.clone()));
+        }
         if let Some(write) = write {
             let was_classic = self.groups.get(id).is_some_and(|it| it.record.is_some());
             let tombstone = was_classic.then(|| (records::group_key(id), None));

@@ -108,6 +108,8 @@ pub enum Effect {
     Synced(u64, SyncReply),
     /// Answer the ConsumerGroupHeartbeat of this token.
     Heartbeat(u64, ConsumerReply),
+    /// A consumer group is subscribed to more than it may be, and goes on with the target that it has.
+    TooLarge(Name),
     /// The write that the request of this token waits for ended.
     Written(u64, ErrorCode),
     /// Append these records as one batch to the coordinator's partition of `__consumer_offsets`, then call

@@ -215,6 +215,8 @@ pub struct World {
     pub written: BTreeMap<u64, ErrorCode>,
     /// Those of consumer groups.
     pub heartbeats: BTreeMap<u64, ConsumerReply>,
+    /// How often it was said that a group is too large.
+    pub too_large: usize,
     pub topics: Box<dyn GroupTopics>,
     /// How often the coordinator saw that something is due.
     pub ticks: u64,
@@ -283,6 +285,7 @@ impl World {
             synced: BTreeMap::new(),
             written: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
+            too_large: 0,
             topics: Box::new(NoTopics),
             ticks: 0,
             slice: OFFSETS_PER_SLICE,
@@ -308,6 +311,7 @@ impl World {
                 Effect::Heartbeat(token, reply) => {
                     assert!(self.heartbeats.insert(token, reply).is_none());
                 }
+                Effect::TooLarge(_) => self.too_large += 1,
                 Effect::Written(token, error) => {
                     assert!(self.written.insert(token, error).is_none())
                 }

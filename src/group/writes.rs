@@ -50,7 +50,9 @@ impl Coordinator {
             let offsets = request.offsets.iter();
             let places = offsets.map(|o| (&o.committed.topic_id, o.partition));
             let knows_epochs = request.knows_group_id_not_found;
-            consumer.check_commit(of, knows_epochs, in_transaction, places)?;
+            consumer
+                .state()
+                .check_commit(of, knows_epochs, in_transaction, places)?;
         }
         let is_classic = consumer.is_none();
         let checked = self.with_group(now, &request.group, out, |group, cx| {

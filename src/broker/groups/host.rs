@@ -24,6 +24,7 @@ use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
 use crate::broker::owner::adopt::Adopted;
 use crate::broker::owner::work::Worker;
+use crate::broker::rare_log::RareLog;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, InstanceState, Question};
@@ -46,6 +47,7 @@ pub struct Coordinators {
     snapshots: Snapshots,
     early: EarlyCommits,
     refusals: Refusals,
+    too_large: RareLog,
     /// The version of the metadata that is served by.
     served: u64,
 }
@@ -73,6 +75,7 @@ impl Coordinators {
             snapshots: Snapshots::default(),
             early: EarlyCommits::default(),
             refusals: Refusals::default(),
+            too_large: RareLog::default(),
             served: 0,
         }
     }
@@ -459,6 +462,13 @@ impl Coordinators {
                         }
                     }
                 }
+                HostEffect::TooLarge(group) => self.too_large.say(fx.now.mono, &group, || {
+                    tracing::warn!(
+                        "group {group} is subscribed to more than {} partitions, or to names of topics that take too \
+                         much: its members keep what they have",
+                        limits::GROUP_PARTITIONS_MAX
+                    );
+                }),
                 HostEffect::Append {
                     partition,
                     append,

@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::detector::{Detector, Judged, OwnTime, Verdict};
 use super::greeting::{ClusterSetup, GreetingRefused, PeerAddress, fit, text_of, two_processes};
-use super::log::PeerLog;
 use super::outgoing::{Became, Outgoing};
 use crate::base::limits::{PEER_TICK_MS, PEERS_MAX, QUORUM_MESSAGE_BYTES_MAX};
 use crate::base::{Mono, NodeId, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::broker::msg::{PeerAnswer, PeerSaid, PeerStream};
+use crate::broker::rare_log::RareLog;
 use crate::wire::peer::{
     Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
 };
@@ -137,7 +137,7 @@ struct Peer {
     /// The one that was heard last, if any was.
     process: Option<Process>,
     /// What was said of its streams to this node.
-    log: PeerLog,
+    log: RareLog,
 }
 
 impl Peer {
@@ -145,7 +145,7 @@ impl Peer {
         Self {
             outgoing: Outgoing::new(to, Purpose::Metadata),
             process: None,
-            log: PeerLog::default(),
+            log: RareLog::default(),
         }
     }
 
@@ -171,7 +171,7 @@ pub struct Peers {
     /// What is to be told of streams to this node.
     answers: Vec<(PeerStream, PeerAnswer)>,
     /// What was said of nodes that are not among the others.
-    log: PeerLog,
+    log: RareLog,
     stopping: bool,
 }
 
@@ -196,7 +196,7 @@ impl Peers {
             tick_at: Mono(0),
             events: VecDeque::new(),
             answers: Vec::new(),
-            log: PeerLog::default(),
+            log: RareLog::default(),
             stopping: false,
         }
     }

@@ -11,7 +11,6 @@
 mod detector;
 mod greeting;
 mod hub;
-mod log;
 pub(super) mod outgoing;
 pub(super) mod streams;
 

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::greeting::{PeerAddress, may_stay, two_processes};
-use super::log::PeerLog;
 use crate::base::limits::{
     PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_REDIAL_MS_MAX, PEER_REDIAL_MS_MIN,
     PEER_UNSENT_BYTES_MAX,
 };
 use crate::base::{Mono, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
+use crate::broker::rare_log::RareLog;
 use crate::wire::NodePlace;
 use crate::wire::client::decode_own_response;
 use crate::wire::peer::{
@@ -57,7 +57,7 @@ pub struct Outgoing {
     beat_at: Mono,
     /// The age of the oldest push of the other node that is not on this one's disk, in ms.
     pub stuck_ms: u32,
-    log: PeerLog,
+    log: RareLog,
 }
 
 impl Outgoing {
@@ -71,7 +71,7 @@ impl Outgoing {
             unsent: 0,
             beat_at: Mono::NEVER,
             stuck_ms: 0,
-            log: PeerLog::default(),
+            log: RareLog::default(),
         }
     }
 

@@ -40,10 +40,22 @@ impl Changes {
         std::mem::take(&mut self.made)
     }
 
+    /// How many were made.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.undo.len()
+    }
+
     /// Takes all of it back.
-    pub fn take_back(self, state: &mut GroupState) {
-        for change in self.undo.into_iter().rev() {
+    pub fn take_back(mut self, state: &mut GroupState) {
+        self.take_back_to(state, 0);
+    }
+
+    /// Takes back what was made after the first so many.
+    pub fn take_back_to(&mut self, state: &mut GroupState, first: usize) {
+        for change in self.undo.drain(first..).rev() {
             state.apply(change);
         }
+        self.made.truncate(first);
     }
 }

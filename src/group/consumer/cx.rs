@@ -4,7 +4,7 @@ use super::assign::{Assignor, UniformAssignor, assignor};
 use super::change::GroupChange;
 use super::heartbeat::ConsumerReply;
 use super::topics::GroupTopics;
-use crate::base::limits::OFFSETS_PER_SLICE;
+use crate::base::limits::{GROUP_PARTITIONS_MAX, OFFSETS_PER_SLICE};
 use crate::base::{Name, Now};
 
 /// The settings of Kafka that consumer groups obey.
@@ -18,6 +18,8 @@ pub struct ConsumerConfig {
     pub max_size: usize,
     /// `group.consumer.assignors`: the first one is that of groups whose members want none.
     pub assignors: Vec<Name>,
+    /// Partitions that a group may be subscribed to ([`GROUP_PARTITIONS_MAX`])
+    pub partitions_max: usize,
     /// Partitions that are looked at at a time ([`OFFSETS_PER_SLICE`])
     pub slice: usize,
 }
@@ -29,6 +31,7 @@ impl Default for ConsumerConfig {
             heartbeat_interval_ms: 5_000,
             max_size: i32::MAX as usize,
             assignors: vec![Name::from("uniform"), Name::from("range")],
+            partitions_max: GROUP_PARTITIONS_MAX,
             slice: OFFSETS_PER_SLICE,
         }
     }
@@ -95,6 +98,8 @@ pub struct ConsumerOut {
     pub timers: Vec<MemberTimer>,
     /// One batch; it is told by [`ConsumerGroup::written`](super::ConsumerGroup::written) what comes of it.
     pub write: Option<ConsumerWrite>,
+    /// It is subscribed to more than it may be, since topics have grown, and goes on with the target that it has.
+    pub is_too_large: bool,
     /// It has more to do in the next slice.
     pub goes_on: bool,
 }

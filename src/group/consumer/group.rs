@@ -9,18 +9,20 @@ use std::sync::Arc;
 use super::change::{GroupChange, GroupEpoch};
 use super::changes::Changes;
 use super::cx::{ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer};
+use super::fences::refuse;
 use super::heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
 use super::member::{Current, MemberState};
-use super::partitions::{Held, Partitions};
+use super::partitions::Held;
 use super::reconcile::{Target, reconcile};
 use super::refresh::{COMPILE_WORK, Refresh, Refreshed};
 use super::state::GroupState;
 use super::topics::TopicRegex;
+use super::turn::{GroupAsked, GroupTurn, MemberSteps};
 use crate::base::limits::{
     GROUP_HEARTBEATS_PER_TURN, GROUP_MEMBERS_BYTES_MAX, GROUP_REGEX_REFRESH_MS_MIN,
     GROUP_REGEX_REFRESH_SHARE,
 };
-use crate::base::{ErrorCode, Mono, Name, TopicId};
+use crate::base::{ErrorCode, Mono, Name};
 
 /// Where a group stands, as people are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,58 +50,20 @@ impl ConsumerState {
     }
 }
 
-/// What is asked of a group.
-#[derive(Debug)]
-enum Asked {
-    Heartbeat(u64, Box<ConsumerHeartbeat>),
-    /// A member was silent for too long, or an administrator removes it.
-    Remove(Name),
-    /// A member took too long to give up partitions.
-    RemoveRevoking(Name),
-}
-
-/// A member that is still to take its step in this turn.
-#[derive(Debug)]
-struct Steps {
-    token: u64,
-    member: Name,
-    /// Where it was before the turn.
-    before: Arc<Current>,
-    owned: Option<Partitions>,
-    is_full: bool,
-}
-
-/// A turn.
-#[derive(Debug, Default)]
-struct Turn {
-    changes: Changes,
-    /// The epoch has to grow.
-    bumps: bool,
-    steps: VecDeque<Steps>,
-    replies: Vec<(u64, ConsumerReply)>,
-    refresh: Option<Refresh>,
-    /// The metadata that it looks at, and since when.
-    looks: Option<(u64, Mono)>,
-    is_refreshed: bool,
-}
-
-impl Turn {
-    /// What a member has asked before it goes is answered all the same.
-    fn answer_steps(&mut self, member: &Name) {
-        let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.steps)
-            .into_iter()
-            .partition(|steps| steps.member == *member);
-        self.steps = stay;
-        let unknown = || ConsumerReply::error(ErrorCode::UnknownMemberId);
-        let answers = gone.into_iter().map(|steps| (steps.token, unknown()));
-        self.replies.extend(answers);
-    }
+/// How far a turn is.
+enum Worked {
+    /// There is more to do.
+    Partly,
+    /// It is done.
+    Yes,
+    /// The group would be too large with those who newly subscribe.
+    TooLarge,
 }
 
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Works(Box<Turn>),
+    Works(Box<GroupTurn>),
     /// What takes back what is being written.
     Writes(Changes),
 }
@@ -108,13 +72,18 @@ enum Phase {
 #[derive(Debug)]
 pub struct ConsumerGroup {
     state: GroupState,
-    asked: VecDeque<Asked>,
+    asked: VecDeque<GroupAsked>,
+    /// Of what the turn has taken too, until it is done.
     asked_bytes: usize,
     phase: Phase,
     /// The version of the metadata by which the target was made, or found to be right,
     seen: Option<u64>,
     /// and when it may be looked at again.
     looks_from: Mono,
+    /// There could be no newer target when that was last tried: it would be too large, whoever else comes.
+    is_too_large: bool,
+    /// So many may come to be subscribed to more in a turn.
+    newcomers_max: usize,
 }
 
 impl Default for ConsumerGroup {
@@ -126,18 +95,14 @@ impl Default for ConsumerGroup {
             phase: Phase::Idle,
             seen: None,
             looks_from: Mono(0),
+            is_too_large: false,
+            newcomers_max: GROUP_HEARTBEATS_PER_TURN,
         }
     }
 }
 
 /// Names of topics that are compared in the time that a partition takes.
 const NAMES_PER_WORK: usize = 8;
-
-type Refusal = Result<(), ConsumerReply>;
-
-fn refuse<T>(error: ErrorCode, why: String) -> Result<T, ConsumerReply> {
-    Err(ConsumerReply::refused(error, why))
-}
 
 impl ConsumerGroup {
     /// What is known of it, with what is still to become durable.
@@ -197,17 +162,17 @@ impl ConsumerGroup {
     pub fn ask(&mut self, token: u64, request: ConsumerHeartbeat) {
         self.asked_bytes += request.bytes();
         self.asked
-            .push_back(Asked::Heartbeat(token, Box::new(request)));
+            .push_back(GroupAsked::Heartbeat(token, Arc::new(request)));
     }
 
-    /// The session of a member is over, or an administrator removes it.
+    /// The session of a member is over.
     pub fn remove(&mut self, member: Name) {
-        self.asked.push_back(Asked::Remove(member));
+        self.asked.push_back(GroupAsked::Remove(member));
     }
 
     /// A member took too long to give up partitions.
     pub fn rebalance_time_is_up(&mut self, member: Name) {
-        self.asked.push_back(Asked::RemoveRevoking(member));
+        self.asked.push_back(GroupAsked::RemoveRevoking(member));
     }
 
     /// Whoever waits, and is not answered by what is being written. Nothing more comes of it.
@@ -217,8 +182,8 @@ impl ConsumerGroup {
         let mut tokens: Vec<u64> = asked
             .into_iter()
             .filter_map(|asked| match asked {
-                Asked::Heartbeat(token, _) => Some(token),
-                Asked::Remove(_) | Asked::RemoveRevoking(_) => None,
+                GroupAsked::Heartbeat(token, _) => Some(token),
+                GroupAsked::Remove(_) | GroupAsked::RemoveRevoking(_) => None,
             })
             .collect();
         if let Phase::Works(turn) = std::mem::replace(&mut self.phase, Phase::Idle) {
@@ -288,32 +253,17 @@ impl ConsumerGroup {
                 Phase::Idle | Phase::Writes(_) => Box::new(self.begin(cx, left, out)),
             };
             match self.work(cx, &mut turn, left, out) {
-                Some(true) => self.end(*turn, out),
-                Some(false) => {
-                    // Nothing of it can be: it is as if nobody had asked.
-                    let Turn {
-                        changes,
-                        steps,
-                        mut replies,
-                        ..
-                    } = *turn;
-                    changes.take_back(&mut self.state);
-                    self.begin_sessions(out);
-                    let why = "The group is subscribed to more partitions, or names of topics, than it may be.";
-                    let error = ErrorCode::GroupMaxSizeReached;
-                    let refused = || ConsumerReply::refused(error, why.to_owned());
-                    replies.extend(steps.into_iter().map(|steps| (steps.token, refused())));
-                    out.replies.append(&mut replies);
-                }
-                None => self.phase = Phase::Works(turn),
+                Worked::Yes => self.end(*turn, out),
+                Worked::Partly => self.phase = Phase::Works(turn),
+                Worked::TooLarge => self.begin_with_fewer(*turn, out),
             }
         }
         out.goes_on = self.has_more();
     }
 
     /// Takes what was asked.
-    fn begin(&mut self, cx: &ConsumerCx<'_>, left: &mut usize, out: &mut ConsumerOut) -> Turn {
-        let mut turn = Turn::default();
+    fn begin(&mut self, cx: &ConsumerCx<'_>, left: &mut usize, out: &mut ConsumerOut) -> GroupTurn {
+        let mut turn = GroupTurn::default();
         let mut taken = 0;
         while taken < GROUP_HEARTBEATS_PER_TURN
             && *left > 0
@@ -321,34 +271,73 @@ impl ConsumerGroup {
         {
             taken += 1;
             *left = left.saturating_sub(16);
-            match asked {
-                Asked::Heartbeat(token, request) => {
-                    self.asked_bytes -= request.bytes();
+            match &asked {
+                GroupAsked::Heartbeat(token, request) => {
                     if let Err(refused) =
-                        self.heartbeat(cx, (token, *request), &mut turn, left, out)
+                        self.heartbeat(cx, (*token, request), &mut turn, left, out)
                     {
-                        turn.replies.push((token, refused));
+                        turn.replies.push((*token, refused));
                     }
                 }
-                Asked::Remove(member) => self.strike(&member, &mut turn, out),
-                Asked::RemoveRevoking(member) => {
-                    if self.state.current(&member).state == MemberState::UnrevokedPartitions {
-                        self.strike(&member, &mut turn, out);
+                GroupAsked::Remove(member) => self.strike(member, &mut turn, out),
+                GroupAsked::RemoveRevoking(member) => {
+                    if self.state.current(member).state == MemberState::UnrevokedPartitions {
+                        self.strike(member, &mut turn, out);
                     }
                 }
+            }
+            turn.asked.push(asked);
+            if turn.newcomers.len() >= self.newcomers_max {
+                break;
             }
         }
         turn
     }
 
-    /// Goes on with a turn; whether it is done, or false if nothing can come of it.
+    /// With those who come to be subscribed to more in this turn the group would be too large: it is as if half of them
+    /// had not asked yet, which is found out in the turns to come. Who is alone with it is refused; so are all if the
+    /// group is too large without them. Nobody else is told, and whoever goes is not kept.
+    fn begin_with_fewer(&mut self, turn: GroupTurn, out: &mut ConsumerOut) {
+        let GroupTurn {
+            asked,
+            changes,
+            newcomers,
+            ..
+        } = turn;
+        changes.take_back(&mut self.state);
+        let are_refused = newcomers.len() == 1 || self.is_too_large;
+        self.newcomers_max = (newcomers.len() / 2).max(1);
+        for asked in asked.into_iter().rev() {
+            match &asked {
+                GroupAsked::Heartbeat(token, request)
+                    if are_refused && newcomers.contains(token) =>
+                {
+                    self.asked_bytes -= request.bytes();
+                    let why = "The group would be subscribed to more partitions, or names of topics, than it may be.";
+                    let error = ErrorCode::GroupMaxSizeReached;
+                    let refused = ConsumerReply::refused(error, why.to_owned());
+                    out.replies.push((*token, refused));
+                    if self.state.member(&request.member).is_none() {
+                        out.timers.push(MemberTimer::End(request.member.clone()));
+                    }
+                    // Whose place it was about to take.
+                    let instance = request.instance.as_deref();
+                    let fixed = instance.and_then(|it| self.state.static_member(it));
+                    out.timers.extend(fixed.cloned().map(MemberTimer::Session));
+                }
+                _ => self.asked.push_front(asked),
+            }
+        }
+    }
+
+    /// Goes on with a turn.
     fn work(
         &mut self,
         cx: &ConsumerCx<'_>,
-        turn: &mut Turn,
+        turn: &mut GroupTurn,
         left: &mut usize,
         out: &mut ConsumerOut,
-    ) -> Option<bool> {
+    ) -> Worked {
         if !turn.is_refreshed {
             if turn.refresh.is_none() {
                 turn.refresh = self.begin_refresh(cx, turn);
@@ -358,9 +347,10 @@ impl ConsumerGroup {
                 None => Refreshed::Yes,
             };
             match refreshed {
-                Refreshed::Partly => return None,
-                Refreshed::TooLarge => return Some(false),
-                Refreshed::Yes => {}
+                Refreshed::Partly => return Worked::Partly,
+                Refreshed::TooLarge if !turn.newcomers.is_empty() => return Worked::TooLarge,
+                Refreshed::TooLarge => self.keep_target(turn, out),
+                Refreshed::Yes => self.is_too_large &= turn.refresh.is_none(),
             }
             turn.refresh = None;
             turn.is_refreshed = true;
@@ -372,30 +362,49 @@ impl ConsumerGroup {
             }
         }
         while let Some(steps) = turn.steps.pop_front() {
-            *left = left.saturating_sub(16 + self.state.target(&steps.member).count());
+            *left = left.saturating_sub(16 + self.state.target(&steps.request.member).count());
             self.step(cx, steps, turn, out);
             if *left == 0 && !turn.steps.is_empty() {
-                return None;
+                return Worked::Partly;
             }
         }
-        Some(true)
+        Worked::Yes
+    }
+
+    /// There can be no target by what there is now: all go on with the one before, but for those who are gone. The
+    /// epoch says that it is behind, so that there will be another one when there can be.
+    fn keep_target(&mut self, turn: &mut GroupTurn, out: &mut ConsumerOut) {
+        turn.changes.take_back_to(&mut self.state, turn.changed);
+        (self.is_too_large, out.is_too_large) = (true, true);
+        if turn.bumps {
+            self.bump(turn, self.state.metadata_hash());
+        }
+    }
+
+    fn bump(&mut self, turn: &mut GroupTurn, metadata_hash: i64) {
+        let grown = GroupEpoch {
+            epoch: self.state.epoch().saturating_add(1),
+            metadata_hash,
+        };
+        turn.changes
+            .make(&mut self.state, GroupChange::Epoch(Some(grown)));
     }
 
     /// A new target, if one has to be made or it is not known whether.
-    fn begin_refresh(&mut self, cx: &ConsumerCx<'_>, turn: &mut Turn) -> Option<Refresh> {
-        if self.state.members().len() == 0 {
-            if turn.bumps {
-                // Nobody needs a target. What was known of topics is forgotten with who was subscribed to them.
-                for unused in self.state.unused_regexes() {
-                    turn.changes
-                        .make(&mut self.state, GroupChange::Regex(unused, None));
-                }
-                let grown = GroupEpoch {
-                    epoch: self.state.epoch().saturating_add(1),
-                    metadata_hash: 0,
-                };
+    fn begin_refresh(&mut self, cx: &ConsumerCx<'_>, turn: &mut GroupTurn) -> Option<Refresh> {
+        if turn.bumps {
+            // What was known of topics is forgotten with who was subscribed to them.
+            for unused in self.state.unused_regexes() {
                 turn.changes
-                    .make(&mut self.state, GroupChange::Epoch(Some(grown)));
+                    .make(&mut self.state, GroupChange::Regex(unused, None));
+            }
+        }
+        turn.changed = turn.changes.len();
+        if self.state.members().len() == 0 {
+            // Nobody needs a target.
+            self.is_too_large = false;
+            if turn.bumps {
+                self.bump(turn, 0);
             }
             return None;
         }
@@ -404,18 +413,22 @@ impl ConsumerGroup {
         if is_new {
             turn.looks = Some((version, cx.now.mono));
         }
-        let is_behind = self.state.epoch() > self.state.target_epoch();
+        // What was too large is so until something changes.
+        let is_behind = self.state.epoch() > self.state.target_epoch() && !self.is_too_large;
         let has_to = turn.bumps || is_new || is_behind;
         has_to.then(|| Refresh::new(&self.state, turn.bumps, is_new))
     }
 
     /// A turn is done: what it has decided is to be written, or there was nothing.
-    fn end(&mut self, turn: Turn, out: &mut ConsumerOut) {
-        let Turn {
+    fn end(&mut self, turn: GroupTurn, out: &mut ConsumerOut) {
+        let GroupTurn {
+            asked,
             mut changes,
             mut replies,
             ..
         } = turn;
+        self.asked_bytes -= asked.iter().map(GroupAsked::bytes).sum::<usize>();
+        self.newcomers_max = (2 * self.newcomers_max).min(GROUP_HEARTBEATS_PER_TURN);
         if changes.is_empty() {
             return out.replies.append(&mut replies);
         }
@@ -430,11 +443,11 @@ impl ConsumerGroup {
     fn heartbeat(
         &mut self,
         cx: &ConsumerCx<'_>,
-        (token, request): (u64, ConsumerHeartbeat),
-        turn: &mut Turn,
+        (token, request): (u64, &Arc<ConsumerHeartbeat>),
+        turn: &mut GroupTurn,
         left: &mut usize,
         out: &mut ConsumerOut,
-    ) -> Refusal {
+    ) -> Result<(), ConsumerReply> {
         if request.epoch < JOINS {
             let reply = self.leave(request, turn, out)?;
             turn.replies.push((token, reply));
@@ -444,7 +457,7 @@ impl ConsumerGroup {
             let why = format!("Group {} not found.", request.group);
             return refuse(ErrorCode::GroupIdNotFound, why);
         }
-        self.check_room(cx, &request)?;
+        self.state.check_room(cx, request)?;
         if let Some(wanted) = &request.assignor
             && !cx.config.knows_assignor(wanted)
         {
@@ -454,7 +467,7 @@ impl ConsumerGroup {
             );
             return refuse(ErrorCode::UnsupportedAssignor, why);
         }
-        let replaces = self.who_is_it(&request)?;
+        let replaces = self.state.who_is_it(request)?;
         let known = replaces.as_ref().unwrap_or(&request.member);
         let old = self.state.member(known).cloned();
         let new = request.subscription(old.as_deref());
@@ -486,6 +499,9 @@ impl ConsumerGroup {
         let is_subscribed_anew = old
             .as_ref()
             .is_none_or(|old| old.topics != new.topics || old.regex() != new.regex());
+        if old.as_ref().is_none_or(|old| new.wants_more_than(old)) {
+            turn.newcomers.push(token);
+        }
         let is_said_anew = self.state.member(&member).is_none_or(|said| **said != new);
         if is_said_anew {
             let change = GroupChange::Member(member.clone(), Some(Arc::new(new)));
@@ -493,93 +509,16 @@ impl ConsumerGroup {
         }
         turn.bumps |= is_subscribed_anew;
         out.timers.push(MemberTimer::Session(member.clone()));
-        turn.steps.push_back(Steps {
+        turn.steps.push_back(MemberSteps {
             token,
+            request: request.clone(),
             before: self.state.current(&member),
-            member,
-            is_full: request.is_full(),
-            owned: request.owned,
         });
         Ok(())
     }
 
-    fn check_room(&self, cx: &ConsumerCx<'_>, request: &ConsumerHeartbeat) -> Refusal {
-        if self.state.member(&request.member).is_some() {
-            return Ok(());
-        }
-        if self.state.members().len() >= cx.config.max_size {
-            let max = cx.config.max_size;
-            let why =
-                format!("The consumer group has reached its maximum capacity of {max} members.");
-            return refuse(ErrorCode::GroupMaxSizeReached, why);
-        }
-        match request.bytes() > cx.room_bytes {
-            true => Err(ConsumerReply::error(ErrorCode::CoordinatorNotAvailable)),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether it is a member, or may become one; and the static member whose place it takes.
-    fn who_is_it(&self, request: &ConsumerHeartbeat) -> Result<Option<Name>, ConsumerReply> {
-        let member = &request.member;
-        let unknown = || {
-            let why = format!(
-                "Member {member} is not a member of group {}.",
-                request.group
-            );
-            ConsumerReply::refused(ErrorCode::UnknownMemberId, why)
-        };
-        let joins = request.epoch == JOINS;
-        if let Some(instance) = &request.instance {
-            let Some(fixed) = self.state.static_member(instance) else {
-                return match joins {
-                    true => Ok(None),
-                    false => Err(unknown()),
-                };
-            };
-            if !joins {
-                self.check_instance(request)?;
-                request.check_epoch(&self.state.current(fixed))?;
-                return Ok(None);
-            }
-            if self.state.current(fixed).epoch != LEAVES_FOR_A_WHILE {
-                let why = format!(
-                    "Static member {member} with instance id {instance} cannot join the group because the instance \
-                     id is owned by {fixed} member."
-                );
-                return refuse(ErrorCode::UnreleasedInstanceId, why);
-            }
-            return Ok(Some(fixed.clone()));
-        }
-        match self.state.member(member) {
-            Some(_) => request.check_epoch(&self.state.current(member))?,
-            None if joins => {}
-            None => return Err(unknown()),
-        }
-        Ok(None)
-    }
-
-    /// UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID unless it is the member of its instance.
-    fn check_instance(&self, request: &ConsumerHeartbeat) -> Refusal {
-        let Some(instance) = &request.instance else {
-            return Ok(());
-        };
-        let Some(fixed) = self.state.static_member(instance) else {
-            let why = format!("Instance id {instance} is unknown.");
-            return refuse(ErrorCode::UnknownMemberId, why);
-        };
-        if *fixed != request.member {
-            let why = format!(
-                "Static member {} with instance id {instance} was fenced by member {fixed}.",
-                request.member
-            );
-            return refuse(ErrorCode::FencedInstanceId, why);
-        }
-        Ok(())
-    }
-
     /// A static member comes back under another id, to which goes all that is its own.
-    fn replace(&mut self, old: &Name, new: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
+    fn replace(&mut self, old: &Name, new: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
         let (member, target) = (self.state.member(old).cloned(), self.state.target(old));
         let current = Current {
             epoch: 0,
@@ -602,16 +541,16 @@ impl ConsumerGroup {
     /// Somebody leaves.
     fn leave(
         &mut self,
-        request: ConsumerHeartbeat,
-        turn: &mut Turn,
+        request: &ConsumerHeartbeat,
+        turn: &mut GroupTurn,
         out: &mut ConsumerOut,
     ) -> Result<ConsumerReply, ConsumerReply> {
         if self.state.epoch() == 0 {
             let why = format!("Group {} not found.", request.group);
             return refuse(ErrorCode::GroupIdNotFound, why);
         }
-        self.check_instance(&request)?;
-        let member = request.member;
+        self.state.check_instance(request)?;
+        let member = request.member.clone();
         if self.state.member(&member).is_none() {
             let why = format!(
                 "Member {member} is not a member of group {}.",
@@ -642,14 +581,16 @@ impl ConsumerGroup {
     }
 
     /// Removes a member, if it is one.
-    fn strike(&mut self, member: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
+    fn strike(&mut self, member: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
         if self.state.member(member).is_some() {
             self.forget(member, turn, out);
             turn.bumps = true;
+            // It may not be without this one.
+            self.is_too_large = false;
         }
     }
 
-    fn forget(&mut self, member: &Name, turn: &mut Turn, out: &mut ConsumerOut) {
+    fn forget(&mut self, member: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
         out.timers.push(MemberTimer::End(member.clone()));
         turn.answer_steps(member);
         let changes = [
@@ -663,14 +604,19 @@ impl ConsumerGroup {
     }
 
     /// The second half of a heartbeat: the member's next step, and its answer.
-    fn step(&mut self, cx: &ConsumerCx<'_>, steps: Steps, turn: &mut Turn, out: &mut ConsumerOut) {
-        let Steps {
+    fn step(
+        &mut self,
+        cx: &ConsumerCx<'_>,
+        steps: MemberSteps,
+        turn: &mut GroupTurn,
+        out: &mut ConsumerOut,
+    ) {
+        let MemberSteps {
             token,
-            member,
+            request,
             before,
-            owned,
-            is_full,
         } = steps;
+        let member = request.member.clone();
         let state = &mut self.state;
         let (current, target) = (state.current(&member), state.target(&member));
         let target = Target {
@@ -678,7 +624,7 @@ impl ConsumerGroup {
             partitions: &target,
         };
         let of_another = |topic, partition| state.is_of_another(topic, partition, &member);
-        let next = match reconcile(&current, target, owned.as_ref(), of_another) {
+        let next = match reconcile(&current, target, request.owned.as_ref(), of_another) {
             Ok(next) => next,
             Err(error) => {
                 return turn.replies.push((token, ConsumerReply::error(error)));
@@ -703,7 +649,7 @@ impl ConsumerGroup {
                 next
             }
         };
-        let tells = is_full || !next.assigned.has_the_same_as(&before.assigned);
+        let tells = request.is_full() || !next.assigned.has_the_same_as(&before.assigned);
         let reply = ConsumerReply {
             member: Some(member),
             epoch: next.epoch,
@@ -714,73 +660,15 @@ impl ConsumerGroup {
         turn.replies.push((token, reply));
     }
 
-    /// UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH unless the offsets of these partitions may be committed by this member
-    /// now. One of an epoch before may commit for what it was given by then (KIP-1251), or gives up at the moment. In a
-    /// transaction ILLEGAL_GENERATION, by which producers abort.
-    ///
-    /// # Errors
-    /// As said.
-    pub fn check_commit<'a>(
-        &self,
-        (member, epoch): (&str, i32),
-        knows_epochs: bool,
-        in_transaction: bool,
-        mut places: impl Iterator<Item = (&'a TopicId, i32)>,
-    ) -> Result<(), ErrorCode> {
-        let is_nobody = epoch < 0 && member.is_empty();
-        if epoch < 0 && self.state.members().len() == 0 || in_transaction && is_nobody {
-            return Ok(());
-        }
-        if self.state.member(member).is_none() {
-            return Err(ErrorCode::UnknownMemberId);
-        }
-        if !in_transaction && !knows_epochs {
-            return Err(ErrorCode::UnsupportedVersion);
-        }
-        let current = self.state.current(member);
-        let has_had_since = |(topic, partition): (&TopicId, i32)| {
-            let held = [&current.assigned, &current.revoking];
-            let mut given = held.iter().filter_map(|it| it.epoch_of(*topic, partition));
-            given.any(|given| epoch >= given)
-        };
-        let may = epoch == current.epoch
-            || epoch >= 0 && epoch < current.epoch && places.all(has_had_since);
-        match may {
-            true => Ok(()),
-            false if in_transaction => Err(ErrorCode::IllegalGeneration),
-            false => Err(ErrorCode::StaleMemberEpoch),
-        }
-    }
-
-    /// UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH unless this member may be told offsets; whoever names no member may.
-    ///
-    /// # Errors
-    /// As said.
-    pub fn check_fetch(&self, member: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
-        let member = member.unwrap_or("");
-        if member.is_empty() && epoch < 0 {
-            return Ok(());
-        }
-        if self.state.member(member).is_none() {
-            return Err(ErrorCode::UnknownMemberId);
-        }
-        match self.state.current(member).epoch == epoch {
-            true => Ok(()),
-            false => Err(ErrorCode::StaleMemberEpoch),
-        }
-    }
-
     /// Panics if something is wrong inside. For tests and the simulator.
     pub fn invariants(&self) {
         self.state.invariants();
-        let asked = self.asked.iter().map(|asked| match asked {
-            Asked::Heartbeat(_, request) => request.bytes(),
-            Asked::Remove(_) | Asked::RemoveRevoking(_) => 0,
-        });
-        assert_eq!(
-            asked.sum::<usize>(),
-            self.asked_bytes,
-            "bytes of what is asked"
-        );
+        let taken = match &self.phase {
+            Phase::Works(turn) => &turn.asked[..],
+            Phase::Idle | Phase::Writes(_) => &[],
+        };
+        let asked = self.asked.iter().chain(taken).map(GroupAsked::bytes);
+        let asked: usize = asked.sum();
+        assert_eq!(asked, self.asked_bytes, "bytes of what is asked");
     }
 }

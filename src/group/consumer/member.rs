@@ -43,6 +43,14 @@ impl Subscription {
         self.bytes() - 512 + 32
     }
 
+    /// Whether there may be topics that are among these and not among the others'.
+    #[must_use]
+    pub fn wants_more_than(&self, other: &Self) -> bool {
+        let regex = self.regex();
+        let is_named = |topic: &Name| other.topics.binary_search(topic).is_ok();
+        regex.is_some() && regex != other.regex() || !self.topics.iter().all(is_named)
+    }
+
     /// The regular expression, unless it is empty, which matches nothing.
     #[must_use]
     pub fn regex(&self) -> Option<&Name> {

@@ -2,14 +2,16 @@
 //! subscribed to and what they have, and are told what is theirs.
 //!
 //! `state.rs` has what is known of a group, and changes by the records of `change.rs` alone, which `records.rs` reads
-//! and writes. `group.rs` takes what is asked (`heartbeat.rs`) in turns; `refresh.rs` makes a new target when there has
-//! to be one, by an assignor of `assign/`; `reconcile.rs` brings a member to it, step by step. `topics.rs` is what is
-//! seen of the cluster, `cx.rs` what goes in and out. Nothing here knows of other kinds of groups, or of offsets.
+//! and writes. `group.rs` takes what is asked (`heartbeat.rs`) in turns (`turn.rs`), of whom `fences.rs` lets ask;
+//! `refresh.rs` makes a new target when there has to be one, by an assignor of `assign/`; `reconcile.rs` brings a
+//! member to it, step by step. `topics.rs` is what is seen of the cluster, `cx.rs` what goes in and out. Nothing here
+//! knows of other kinds of groups, or of offsets.
 
 mod assign;
 mod change;
 mod changes;
 mod cx;
+mod fences;
 mod group;
 mod heartbeat;
 mod member;
@@ -19,6 +21,7 @@ pub mod records;
 mod refresh;
 mod state;
 mod topics;
+mod turn;
 
 pub use assign::{Assignor, assignor};
 pub use change::{GroupChange, GroupEpoch, Resolved, TargetEpoch};

@@ -11,7 +11,7 @@ use super::cx::ConsumerCx;
 use super::partitions::Partitions;
 use super::state::GroupState;
 use super::topics::TopicRegex;
-use crate::base::limits::{GROUP_MEMBERS_BYTES_MAX, GROUP_PARTITIONS_MAX};
+use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
 use crate::base::{Name, TopicId};
 
 /// What it takes to compile a regular expression, in partitions that are looked at.
@@ -136,7 +136,7 @@ impl Refresh {
                 }
                 Stage::Topics => {
                     if self.named.look_up(cx, state, left) {
-                        if self.named.partitions > GROUP_PARTITIONS_MAX {
+                        if self.named.partitions > cx.config.partitions_max {
                             return Refreshed::TooLarge;
                         }
                         self.decide_epoch((&mut *state, &mut *changes));
@@ -197,9 +197,6 @@ impl Refresh {
     ) -> bool {
         let Some(looking) = &mut self.looking else {
             let Some(regex) = self.regexes.pop() else {
-                for unused in state.unused_regexes() {
-                    changes.make(state, GroupChange::Regex(unused, None));
-                }
                 self.stage = Stage::Topics;
                 return true;
             };
@@ -223,7 +220,10 @@ impl Refresh {
                 looking.found.push(name.clone());
             }
             looking.after = Some(name);
-            return state.members_bytes() + looking.bytes <= GROUP_MEMBERS_BYTES_MAX;
+            // It takes the place of what was found before.
+            let before = state.resolved(&looking.regex);
+            let others = state.members_bytes() - before.map_or(0, |before| before.bytes());
+            return others + looking.bytes <= GROUP_MEMBERS_BYTES_MAX;
         }
         let Some(looking) = self.looking.take() else {
             return true;

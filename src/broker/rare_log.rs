@@ -1,27 +1,27 @@
-//! What is said of other nodes in the log: what is new, and not too much of that.
+//! What is said in the log of what may come again and again: what is new, and not too much of that.
 
 use crate::base::Mono;
-use crate::base::limits::{PEER_LOG_LINES, PEER_LOG_MS};
+use crate::base::limits::{RARE_LOG_LINES, RARE_LOG_MS};
 
 /// What is said of one thing; see the module.
 #[derive(Debug, Default)]
-pub(super) struct PeerLog {
+pub(in crate::broker) struct RareLog {
     last: String,
     /// Lines of this span of time.
     lines: u32,
     since: Mono,
 }
 
-impl PeerLog {
+impl RareLog {
     /// Says it, unless it was said last or enough was.
     pub fn say(&mut self, now: Mono, what: &str, line: impl FnOnce()) {
         if self.last == what {
             return;
         }
-        if now.ms_since(self.since) >= PEER_LOG_MS {
+        if now.ms_since(self.since) >= RARE_LOG_MS {
             (self.since, self.lines) = (now, 0);
         }
-        if self.lines < PEER_LOG_LINES {
+        if self.lines < RARE_LOG_LINES {
             self.lines += 1;
             what.clone_into(&mut self.last);
             line();
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn the_log_says_what_is_new_and_not_much_of_it() {
-        let (mut log, mut lines) = (PeerLog::default(), 0);
+        let (mut log, mut lines) = (RareLog::default(), 0);
         let mut say = |ms: u64, what: &str| log.say(Mono(ms * 1_000_000), what, || lines += 1);
         for ms in 0..3_600_000 / 1_000 {
             say(ms * 1_000, "refused");
@@ -43,9 +43,9 @@ mod tests {
         for ms in 0..1_000 {
             say(3_600_000 + ms, if ms % 2 == 0 { "up" } else { "refused" });
         }
-        say(3_600_000 + PEER_LOG_MS, "up");
+        say(3_600_000 + RARE_LOG_MS, "up");
         assert!(
-            (PEER_LOG_LINES..=PEER_LOG_LINES + 2).contains(&lines),
+            (RARE_LOG_LINES..=RARE_LOG_LINES + 2).contains(&lines),
             "{lines}"
         );
     }
