@@ -1,7 +1,8 @@
-//! Consumer groups that would be larger than they may be: nobody is worse off than they have to be.
+//! Consumer groups that would be larger than they may be, and those whose records take long to become durable: nobody
+//! is worse off than they have to be.
 
 use super::GroupConfig;
-use super::consumer::{ConsumerHeartbeat, LEAVES, LEAVES_FOR_A_WHILE};
+use super::consumer::{ConsumerHeartbeat, LEAVES, LEAVES_FOR_A_WHILE, Partitions};
 use super::consumer_testing::{Consumer, FakeTopics};
 use super::testing::World;
 use crate::base::ErrorCode as E;
@@ -203,4 +204,117 @@ fn who_wants_less_of_a_group_that_is_too_large_may() {
     world.settle(&mut [&mut a, &mut b]);
     assert_eq!((a.count(), b.count()), (2, 2));
     assert_eq!(world.consumer_state(), "Stable");
+}
+
+/// Their heartbeats wait behind what is late.
+#[test]
+fn members_that_speak_are_not_removed_because_a_write_is_late() {
+    for slice in [1, 4096] {
+        let mut config = GroupConfig::default();
+        config.consumer.slice = slice;
+        let (mut world, topics) = World::with_topics(config);
+        topics.set("t", 6);
+        let mut all = ["a", "b", "c"].map(|id| Consumer::new(id, &["t"]));
+        let [a, b, c] = &mut all;
+        world.settle(&mut [a, b, c]);
+        world.settle(&mut [a, b, c]);
+        world.hold_appends = true;
+        let joins = world.send_beat(Consumer::new("d", &["t"]).full());
+        world.append_is_late();
+        for _ in 0..20 {
+            world.advance(5_000);
+            for it in [&*a, b, c] {
+                world.send_beat(it.short());
+            }
+        }
+        world.hold_appends = false;
+        world.append_ends(Ok(()));
+        world.advance(1_000);
+        assert!(world.heartbeats.contains_key(&joins));
+        assert_eq!(members(&world), ["a", "b", "c", "d"], "slice {slice}");
+        // Who has said nothing for a session since is removed all the same.
+        let [a, b, _] = &mut all;
+        for _ in 0..10 {
+            world.advance(5_000);
+            world.beat_of(a);
+            world.beat_of(b);
+        }
+        assert_eq!(members(&world), ["a", "b"], "slice {slice}");
+    }
+}
+
+/// The group writes in every turn, but none of the writes is late.
+#[test]
+fn who_is_silent_is_removed_from_a_group_that_writes_often() {
+    let (mut world, _) = world(&[("t", 2)]);
+    let mut a = Consumer::new("a", &["t"]);
+    world.settle(&mut [&mut a]);
+    world.hold_appends = true;
+    for n in 0..60 {
+        let joins = Consumer::new(&format!("n{n}"), &["t"]);
+        world.send_beat(joins.full());
+        world.advance(1_000);
+        world.append_ends(Ok(()));
+    }
+    assert!(!members(&world).contains(&"a".to_owned()));
+    assert!(members(&world).len() > 40);
+}
+
+/// Whose session ends before its heartbeat is taken, in the same turn.
+#[test]
+fn who_is_heard_in_time_stays_and_who_comes_back_is_not_in_its_own_way() {
+    let (mut world, _) = world(&[("t", 2)]);
+    let (mut a, mut b) = (
+        Consumer::new("a", &["t"]),
+        Consumer::fixed("b", "i", &["t"]),
+    );
+    world.settle(&mut [&mut a, &mut b]);
+    world.settle(&mut [&mut a, &mut b]);
+    world.advance(43_000);
+    world.hold_appends = true;
+    world.send_beat(Consumer::new("c", &[]).full());
+    world.advance(1_500);
+    let before = world.send_beat(a.short());
+    world.advance(1_000);
+    let other = Consumer::fixed("b2", "i", &["t"]);
+    let after = [world.send_beat(a.short()), world.send_beat(other.full())];
+    world.hold_appends = false;
+    world.append_ends(Ok(()));
+    world.advance(1_000);
+    assert_eq!(world.heartbeats[&before].error, E::None);
+    assert_eq!(after.map(|it| world.heartbeats[&it].error), [E::None; 2]);
+    assert_eq!(members(&world), ["a", "b2", "c"]);
+}
+
+/// It has said that it has given up, and that waits behind what is being written when its time is over.
+#[test]
+fn who_has_given_up_in_time_is_not_removed() {
+    let (mut world, _) = world(&[("t", 2)]);
+    let (mut a, mut b) = (Consumer::new("a", &["t"]), Consumer::new("b", &["t"]));
+    world.settle(&mut [&mut a]);
+    world.beat_of(&mut b);
+    world.beat_of(&mut a);
+    for _ in 0..11 {
+        world.advance(5_000);
+        world.beat_of(&mut b);
+        let still = Consumer {
+            owned: Partitions::of([(world_topic(&world), vec![0, 1])]),
+            ..a.clone()
+        };
+        assert_eq!(world.beat(still.short()).error, E::None);
+    }
+    world.advance(2_000);
+    world.hold_appends = true;
+    world.send_beat(Consumer::new("c", &[]).full());
+    let given_up = world.send_beat(a.short());
+    world.advance(3_500);
+    world.hold_appends = false;
+    world.append_ends(Ok(()));
+    world.advance(1_000);
+    assert_eq!(world.heartbeats[&given_up].error, E::None);
+    assert_eq!(members(&world), ["a", "b", "c"]);
+}
+
+fn world_topic(world: &World) -> crate::base::TopicId {
+    world.topics.named("t").unwrap().0
 }

@@ -88,7 +88,7 @@ impl Coordinator {
             consumer.ask(token, request);
         });
         let mut left = self.config.consumer.slice;
-        self.consumer_goes_on((now, topics), &id, &mut left, out);
+        self.consumer_goes_on((now, topics), &id, &mut left, out, |_, _, _| {});
     }
 
     /// What is wrong with a heartbeat, whatever its member is.
@@ -126,13 +126,14 @@ impl Coordinator {
         Name::from(format!("{id:032x}"))
     }
 
-    /// Lets a consumer group do what it has to, as much as is `left` of a slice.
+    /// Lets a consumer group do this, and then what it has to, as much as is `left` of a slice.
     fn consumer_goes_on(
         &mut self,
         (now, topics): (Now, &dyn GroupTopics),
         id: &Name,
         left: &mut usize,
         out: &mut Vec<Effect>,
+        first: impl FnOnce(&mut ConsumerGroup, &ConsumerCx<'_>, &mut ConsumerOut),
     ) {
         let mut wanted = ConsumerOut::default();
         let config = self.config.consumer.clone();
@@ -144,6 +145,7 @@ impl Coordinator {
         };
         self.change(id, |entry| {
             if let Some(consumer) = &mut entry.consumer {
+                first(consumer, &cx, &mut wanted);
                 consumer.go_on(&cx, left, &mut wanted);
             }
         });
@@ -296,16 +298,11 @@ impl Coordinator {
         if !is_consumer {
             return Some(timer);
         }
-        self.change(&id, |entry| {
-            if let Some(consumer) = &mut entry.consumer {
-                match timer {
-                    Timer::Session(_, member) => consumer.remove(member),
-                    Timer::Rebalance(_, member) => consumer.rebalance_time_is_up(member),
-                    _ => {}
-                }
-            }
+        self.consumer_goes_on(at, &id, left, out, |consumer, cx, wanted| match timer {
+            Timer::Session(_, member) => consumer.session_is_over(cx, member, wanted),
+            Timer::Rebalance(_, member) => consumer.rebalance_time_is_up(cx, member, wanted),
+            _ => {}
         });
-        self.consumer_goes_on(at, &id, left, out);
         None
     }
 

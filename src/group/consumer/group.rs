@@ -3,7 +3,7 @@
 //! that are durable: then all are answered. What comes meanwhile waits for the next turn, so each is answered by what
 //! is durable alone, and what is decided can be taken back. All of a turn wait for one flush, however many they are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::change::{GroupChange, GroupEpoch};
@@ -64,8 +64,8 @@ enum Worked {
 enum Phase {
     Idle,
     Works(Box<GroupTurn>),
-    /// What takes back what is being written.
-    Writes(Changes),
+    /// What takes back what is being written, since when.
+    Writes(Changes, Mono),
 }
 
 /// See the module.
@@ -75,6 +75,8 @@ pub struct ConsumerGroup {
     asked: VecDeque<GroupAsked>,
     /// Of what the turn has taken too, until it is done.
     asked_bytes: usize,
+    /// Who was silent for too long, which is asked to be acted on, and was not heard since.
+    silent: BTreeSet<Name>,
     phase: Phase,
     /// The version of the metadata by which the target was made, or found to be right,
     seen: Option<u64>,
@@ -92,6 +94,7 @@ impl Default for ConsumerGroup {
             state: GroupState::default(),
             asked: VecDeque::new(),
             asked_bytes: 0,
+            silent: BTreeSet::new(),
             phase: Phase::Idle,
             seen: None,
             looks_from: Mono(0),
@@ -134,7 +137,7 @@ impl ConsumerGroup {
         match self.phase {
             Phase::Idle => !self.asked.is_empty(),
             Phase::Works(_) => true,
-            Phase::Writes(_) => false,
+            Phase::Writes(..) => false,
         }
     }
 
@@ -165,25 +168,62 @@ impl ConsumerGroup {
             .push_back(GroupAsked::Heartbeat(token, Arc::new(request)));
     }
 
-    /// The session of a member is over.
-    pub fn remove(&mut self, member: Name) {
+    /// The session of a member is over: it is removed. Unless its heartbeats may be waiting behind a write that takes
+    /// long, which is none of its faults; then the session begins anew.
+    pub fn session_is_over(&mut self, cx: &ConsumerCx<'_>, member: Name, out: &mut ConsumerOut) {
+        if self.is_held_up(cx) {
+            return out.timers.push(MemberTimer::Session(member));
+        }
+        self.silent.insert(member.clone());
         self.asked.push_back(GroupAsked::Remove(member));
     }
 
-    /// A member took too long to give up partitions.
-    pub fn rebalance_time_is_up(&mut self, member: Name) {
-        self.asked.push_back(GroupAsked::RemoveRevoking(member));
+    /// A member took too long to give up partitions: it is removed. The same holds for it.
+    pub fn rebalance_time_is_up(
+        &mut self,
+        cx: &ConsumerCx<'_>,
+        member: Name,
+        out: &mut ConsumerOut,
+    ) {
+        let current = self.state.current(&member);
+        if current.state != MemberState::UnrevokedPartitions {
+            return;
+        }
+        if self.is_held_up(cx) {
+            let timer = self.rebalance_timer(&member);
+            return out.timers.push(timer);
+        }
+        self.asked
+            .push_back(GroupAsked::RemoveRevoking(member, current));
+    }
+
+    /// Whether something is being written for longer than members take from one heartbeat to the next.
+    fn is_held_up(&self, cx: &ConsumerCx<'_>) -> bool {
+        let interval_ms = u64::try_from(cx.config.heartbeat_interval_ms).unwrap_or(0);
+        match self.phase {
+            Phase::Writes(_, since) => cx.now.mono.ms_since(since) >= interval_ms,
+            Phase::Idle | Phase::Works(_) => false,
+        }
+    }
+
+    fn rebalance_timer(&self, id: &Name) -> MemberTimer {
+        let ms = self
+            .state
+            .member(id)
+            .map_or(0, |it| it.rebalance_timeout_ms);
+        MemberTimer::Rebalance(id.clone(), u64::try_from(ms).unwrap_or(0))
     }
 
     /// Whoever waits, and is not answered by what is being written. Nothing more comes of it.
     pub fn give_up(&mut self) -> Vec<u64> {
         let asked = std::mem::take(&mut self.asked);
         self.asked_bytes = 0;
+        self.silent.clear();
         let mut tokens: Vec<u64> = asked
             .into_iter()
             .filter_map(|asked| match asked {
                 GroupAsked::Heartbeat(token, _) => Some(token),
-                GroupAsked::Remove(_) | GroupAsked::RemoveRevoking(_) => None,
+                GroupAsked::Remove(_) | GroupAsked::RemoveRevoking(..) => None,
             })
             .collect();
         if let Phase::Works(turn) = std::mem::replace(&mut self.phase, Phase::Idle) {
@@ -196,12 +236,15 @@ impl ConsumerGroup {
     /// What was to be written is durable, or will never be: then it is taken back. Timers of members that are there
     /// again begin anew.
     pub fn written(&mut self, is_durable: bool, out: &mut ConsumerOut) {
-        if let Phase::Writes(changes) = std::mem::replace(&mut self.phase, Phase::Idle)
+        if let Phase::Writes(changes, _) = std::mem::replace(&mut self.phase, Phase::Idle)
             && !is_durable
         {
             changes.take_back(&mut self.state);
             // It may have made a target by metadata that it has not looked at then.
             self.seen = None;
+            let is_said = |asked: &GroupAsked| matches!(asked, GroupAsked::Heartbeat(..));
+            self.asked.retain(is_said);
+            self.silent.clear();
             self.begin_sessions(out);
         }
         out.goes_on = self.has_more();
@@ -210,11 +253,10 @@ impl ConsumerGroup {
     /// All members have as long as who has just been heard of, and as long to give up partitions if they have to:
     /// somebody could not send heartbeats, or their timers may have ended.
     pub fn begin_sessions(&self, out: &mut ConsumerOut) {
-        for (id, member) in self.state.members() {
+        for (id, _) in self.state.members() {
             out.timers.push(MemberTimer::Session(id.clone()));
             if self.state.current(id).state == MemberState::UnrevokedPartitions {
-                let ms = u64::try_from(member.rebalance_timeout_ms).unwrap_or(0);
-                out.timers.push(MemberTimer::Rebalance(id.clone(), ms));
+                out.timers.push(self.rebalance_timer(id));
             }
         }
     }
@@ -250,10 +292,10 @@ impl ConsumerGroup {
         while *left > 0 && out.write.is_none() && self.has_more() {
             let mut turn = match std::mem::replace(&mut self.phase, Phase::Idle) {
                 Phase::Works(turn) => turn,
-                Phase::Idle | Phase::Writes(_) => Box::new(self.begin(cx, left, out)),
+                Phase::Idle | Phase::Writes(..) => Box::new(self.begin(cx, left, out)),
             };
             match self.work(cx, &mut turn, left, out) {
-                Worked::Yes => self.end(*turn, out),
+                Worked::Yes => self.end(cx, *turn, out),
                 Worked::Partly => self.phase = Phase::Works(turn),
                 Worked::TooLarge => self.begin_with_fewer(*turn, out),
             }
@@ -273,15 +315,21 @@ impl ConsumerGroup {
             *left = left.saturating_sub(16);
             match &asked {
                 GroupAsked::Heartbeat(token, request) => {
+                    self.make_way(request, &mut turn, out);
                     if let Err(refused) =
                         self.heartbeat(cx, (*token, request), &mut turn, left, out)
                     {
                         turn.replies.push((*token, refused));
                     }
                 }
-                GroupAsked::Remove(member) => self.strike(member, &mut turn, out),
-                GroupAsked::RemoveRevoking(member) => {
-                    if self.state.current(member).state == MemberState::UnrevokedPartitions {
+                // It was heard since.
+                GroupAsked::Remove(member) if !self.silent.contains(member) => continue,
+                GroupAsked::Remove(member) => {
+                    turn.silent.insert(member.clone());
+                }
+                GroupAsked::RemoveRevoking(member, was) => {
+                    let stays = Arc::ptr_eq(&self.state.current(member), was);
+                    if stays && !turn.has_given_up(member, was) {
                         self.strike(member, &mut turn, out);
                     }
                 }
@@ -291,7 +339,33 @@ impl ConsumerGroup {
                 break;
             }
         }
+        for member in std::mem::take(&mut turn.silent) {
+            if self.silent.contains(&member) {
+                self.strike(&member, &mut turn, out);
+            }
+        }
         turn
+    }
+
+    /// Who joins is not in its own way, nor is the static member whose place it takes, if their sessions are over.
+    fn make_way(
+        &mut self,
+        request: &ConsumerHeartbeat,
+        turn: &mut GroupTurn,
+        out: &mut ConsumerOut,
+    ) {
+        if request.epoch != JOINS {
+            return;
+        }
+        let instance = request.instance.as_deref();
+        let fixed = instance
+            .and_then(|it| self.state.static_member(it))
+            .cloned();
+        for member in [Some(&request.member), fixed.as_ref()] {
+            if let Some(member) = member.and_then(|it| turn.silent.take(it)) {
+                self.strike(&member, turn, out);
+            }
+        }
     }
 
     /// With those who come to be subscribed to more in this turn the group would be too large: it is as if half of them
@@ -305,6 +379,7 @@ impl ConsumerGroup {
             ..
         } = turn;
         changes.take_back(&mut self.state);
+        let mut heard = Vec::new();
         let are_refused = newcomers.len() == 1 || self.is_too_large;
         self.newcomers_max = (newcomers.len() / 2).max(1);
         for asked in asked.into_iter().rev() {
@@ -313,6 +388,7 @@ impl ConsumerGroup {
                     if are_refused && newcomers.contains(token) =>
                 {
                     self.asked_bytes -= request.bytes();
+                    heard.push(request.member.clone());
                     let why = "The group would be subscribed to more partitions, or names of topics, than it may be.";
                     let error = ErrorCode::GroupMaxSizeReached;
                     let refused = ConsumerReply::refused(error, why.to_owned());
@@ -325,8 +401,16 @@ impl ConsumerGroup {
                     let fixed = instance.and_then(|it| self.state.static_member(it));
                     out.timers.extend(fixed.cloned().map(MemberTimer::Session));
                 }
-                _ => self.asked.push_front(asked),
+                _ => {
+                    if let GroupAsked::Remove(member) = &asked {
+                        self.silent.insert(member.clone());
+                    }
+                    self.asked.push_front(asked);
+                }
             }
+        }
+        for member in &heard {
+            self.silent.remove(member);
         }
     }
 
@@ -420,7 +504,7 @@ impl ConsumerGroup {
     }
 
     /// A turn is done: what it has decided is to be written, or there was nothing.
-    fn end(&mut self, turn: GroupTurn, out: &mut ConsumerOut) {
+    fn end(&mut self, cx: &ConsumerCx<'_>, turn: GroupTurn, out: &mut ConsumerOut) {
         let GroupTurn {
             asked,
             mut changes,
@@ -436,7 +520,7 @@ impl ConsumerGroup {
             changes: changes.take_made(),
             replies,
         });
-        self.phase = Phase::Writes(changes);
+        self.phase = Phase::Writes(changes, cx.now.mono);
     }
 
     /// The first half of a heartbeat: who it is, and what it says.
@@ -509,6 +593,7 @@ impl ConsumerGroup {
         }
         turn.bumps |= is_subscribed_anew;
         out.timers.push(MemberTimer::Session(member.clone()));
+        self.silent.remove(&member);
         turn.steps.push_back(MemberSteps {
             token,
             request: request.clone(),
@@ -582,6 +667,7 @@ impl ConsumerGroup {
 
     /// Removes a member, if it is one.
     fn strike(&mut self, member: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
+        self.silent.remove(member);
         if self.state.member(member).is_some() {
             self.forget(member, turn, out);
             turn.bumps = true;
@@ -637,13 +723,7 @@ impl ConsumerGroup {
                 let change = GroupChange::Current(member.clone(), Some(next.clone()));
                 turn.changes.make(state, change);
                 out.timers.push(match next.state {
-                    MemberState::UnrevokedPartitions => {
-                        let ms = state
-                            .member(&member)
-                            .map_or(0, |it| it.rebalance_timeout_ms);
-                        let ms = u64::try_from(ms).unwrap_or(0);
-                        MemberTimer::Rebalance(member.clone(), ms)
-                    }
+                    MemberState::UnrevokedPartitions => self.rebalance_timer(&member),
                     _ => MemberTimer::EndRebalance(member.clone()),
                 });
                 next
@@ -665,10 +745,15 @@ impl ConsumerGroup {
         self.state.invariants();
         let taken = match &self.phase {
             Phase::Works(turn) => &turn.asked[..],
-            Phase::Idle | Phase::Writes(_) => &[],
+            Phase::Idle | Phase::Writes(..) => &[],
         };
         let asked = self.asked.iter().chain(taken).map(GroupAsked::bytes);
         let asked: usize = asked.sum();
         assert_eq!(asked, self.asked_bytes, "bytes of what is asked");
+        let is_asked = |silent: &Name| {
+            let mut asked = self.asked.iter();
+            asked.any(|asked| matches!(asked, GroupAsked::Remove(member) if member == silent))
+        };
+        assert!(self.silent.iter().all(is_asked), "{:?}", self.silent);
     }
 }

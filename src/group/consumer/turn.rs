@@ -1,6 +1,6 @@
 //! What a group has taken of what is asked of it, and how far it is with that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::changes::Changes;
@@ -13,10 +13,10 @@ use crate::base::{ErrorCode, Mono, Name};
 #[derive(Debug)]
 pub(super) enum GroupAsked {
     Heartbeat(u64, Arc<ConsumerHeartbeat>),
-    /// A member was silent for too long.
+    /// A member was silent for too long; unless it is heard before, or in the same turn.
     Remove(Name),
-    /// A member took too long to give up partitions.
-    RemoveRevoking(Name),
+    /// A member took too long to give up partitions; unless it is somewhere else than here by now, or says that it has.
+    RemoveRevoking(Name, Arc<Current>),
 }
 
 impl GroupAsked {
@@ -24,7 +24,7 @@ impl GroupAsked {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Heartbeat(_, request) => request.bytes(),
-            Self::Remove(_) | Self::RemoveRevoking(_) => 0,
+            Self::Remove(_) | Self::RemoveRevoking(..) => 0,
         }
     }
 }
@@ -48,6 +48,8 @@ pub(super) struct GroupTurn {
     pub(super) changed: usize,
     /// The epoch has to grow.
     pub(super) bumps: bool,
+    /// Who was silent for too long, unless they are heard in it.
+    pub(super) silent: BTreeSet<Name>,
     /// Heartbeats, by token, with which the group is subscribed to more, perhaps.
     pub(super) newcomers: Vec<u64>,
     pub(super) steps: VecDeque<MemberSteps>,
@@ -59,6 +61,13 @@ pub(super) struct GroupTurn {
 }
 
 impl GroupTurn {
+    /// Whether a member says in it that it has given up what it had to.
+    pub(super) fn has_given_up(&self, member: &Name, current: &Current) -> bool {
+        let mut steps = self.steps.iter().map(|steps| &steps.request);
+        let gives_up = |owned| !current.revoking.meets(owned);
+        steps.any(|it| it.member == *member && it.owned.as_ref().is_some_and(gives_up))
+    }
+
     /// What a member has asked before it goes is answered all the same.
     pub(super) fn answer_steps(&mut self, member: &Name) {
         let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.steps)
