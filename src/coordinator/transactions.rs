@@ -57,21 +57,40 @@ impl TxnAsk {
 /// Which transactions ListTransactions is to tell of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TxnFilter {
-    /// In one of these states; all, without any.
-    pub states: Option<Vec<TxnState>>,
-    /// Of one of these producer ids, if there are some.
-    pub producer_ids: Vec<i64>,
-    /// That have been going on for longer than this, ms; all if it is negative.
-    pub longer_than_ms: i64,
+    states: Option<Vec<TxnState>>,
+    /// In their order: each id of the shard is looked for in them.
+    producer_ids: Arc<[i64]>,
+    longer_than_ms: i64,
 }
 
 impl TxnFilter {
+    /// Those in one of these states, or in all without any; of one of these producer ids, if there are some; that have
+    /// been going on for longer than this, ms, if it is not negative. States and ids may be there many times.
+    #[must_use]
+    pub fn new(
+        states: Option<Vec<TxnState>>,
+        mut producer_ids: Vec<i64>,
+        longer_than_ms: i64,
+    ) -> Self {
+        producer_ids.sort_unstable();
+        let states = states.map(|states| {
+            let all = TxnState::ALL.into_iter();
+            all.filter(|state| states.contains(state)).collect()
+        });
+        Self {
+            states,
+            producer_ids: producer_ids.into(),
+            longer_than_ms,
+        }
+    }
+
     fn wants(&self, facts: &TxnFacts, now_ms: i64) -> bool {
         let took = now_ms.saturating_sub(facts.start_ms);
         self.states
             .as_ref()
             .is_none_or(|states| states.contains(&facts.state))
-            && (self.producer_ids.is_empty() || self.producer_ids.contains(&facts.producer_id))
+            && (self.producer_ids.is_empty()
+                || self.producer_ids.binary_search(&facts.producer_id).is_ok())
             && (self.longer_than_ms < 0 || took > self.longer_than_ms)
     }
 }
@@ -514,11 +533,7 @@ mod tests {
     }
 
     fn listed(states: Option<Vec<TxnState>>, longer_than_ms: i64) -> TxnAsk {
-        TxnAsk::List(TxnFilter {
-            states,
-            producer_ids: Vec::new(),
-            longer_than_ms,
-        })
+        TxnAsk::List(TxnFilter::new(states, Vec::new(), longer_than_ms))
     }
 
     #[test]
@@ -586,6 +601,9 @@ mod tests {
         assert_eq!(ids(listed(None, -1)), ["e", "o"]);
         assert_eq!(ids(listed(Some(vec![TxnState::Ongoing]), -1)), ["o"]);
         assert_eq!(ids(listed(Some(vec![]), -1)), [""; 0]);
+        let of = |producers: &[i64]| TxnAsk::List(TxnFilter::new(None, producers.to_vec(), -1));
+        assert_eq!(ids(of(&[3, 1, 2, 1])), ["e", "o"]);
+        assert_eq!(ids(of(&[2, 3])), [""; 0]);
         let described =
             |host: &mut TxnHost, id: &str| match answer(host, TxnAsk::Describe(id.into())) {
                 Some(TxnAnswer::Described(facts)) => facts,

@@ -82,11 +82,11 @@ pub fn list_transactions(
             None => unknown.push(name),
         }
     }
-    let filter = TxnFilter {
-        states: has_states.then_some(states),
-        producer_ids: request.producer_id_filters,
-        longer_than_ms: request.duration_filter,
-    };
+    let filter = TxnFilter::new(
+        has_states.then_some(states),
+        request.producer_id_filters,
+        request.duration_filter,
+    );
     let response = MakeResponse::new(move |answers: std::vec::IntoIter<TxnAnswer>| {
         let mut response = ListTransactionsResponse::default();
         response.unknown_state_filters = unknown;
