@@ -155,7 +155,7 @@ impl Epochs {
         epoch: LeaderEpoch,
         log_end: Offset,
     ) -> (LeaderEpoch, Offset) {
-        if epoch.0 < 0 {
+        if epoch == UNDEFINED.0 {
             return UNDEFINED;
         }
         if epoch == self.latest() {
@@ -199,6 +199,7 @@ mod tests {
         };
         assert_eq!(ask(-1), (-1, -1), "undefined epoch");
         assert_eq!(ask(0), (0, 10), "older than every known epoch");
+        assert_eq!(ask(-2), (-2, 10), "and one that none can be");
         assert_eq!(ask(2), (2, 20));
         assert_eq!(ask(3), (2, 20), "an epoch that wrote nothing");
         assert_eq!(ask(4), (4, 30));

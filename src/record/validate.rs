@@ -48,6 +48,10 @@ pub fn produced_header(bytes: &[u8]) -> Result<BatchInfo, Refused> {
 
     let info = parse(bytes).map_err(|error| refusal(error, bytes))?;
     if bytes.len() > info.len {
+        if !check_crc(bytes) {
+            // It is the length that is wrong: damage on the way is not the producer's fault, who may send it again.
+            return Err(refusal(BatchError::Crc, bytes));
+        }
         return refuse(
             InvalidRecord,
             "Produce requests may contain exactly one record batch per partition.",
@@ -376,6 +380,9 @@ mod tests {
         assert_eq!(code(&bytes), ErrorCode::CorruptMessage);
         let mut bytes = build(None);
         bytes[57] ^= 0x80;
+        assert_eq!(code(&bytes), ErrorCode::CorruptMessage);
+        let mut bytes = build(None);
+        bytes[11] -= 1; // The last byte of its length, so that a byte is left over.
         assert_eq!(code(&bytes), ErrorCode::CorruptMessage);
     }
 

@@ -4,7 +4,8 @@
 //!   ApiVersions itself (KIP-511).
 //! - From version 3 on, a client's software name and version must be letters, digits, '-' and
 //!   '.', beginning and ending with a letter or digit, or else INVALID_REQUEST (KIP-511).
-//! - Version 5: a client that means another cluster or node gets REBOOTSTRAP_REQUIRED (KIP-1242).
+//! - Version 5: a client that means another cluster or node gets REBOOTSTRAP_REQUIRED, and one that names only one of
+//!   the two INVALID_REQUEST (KIP-1242).
 //! - Features are told from version 3 on. metadata.version is at Kafka 4.4's level: tools take the release from it
 //!   whose requests they may use. As soon as all brokers know what that is, transaction.version is 2 (KIP-890): by it
 //!   clients choose versions of Produce, EndTxn and TxnOffsetCommit; and group.version is 1 (KIP-848). The others make
@@ -95,6 +96,9 @@ fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
     response.finalized_features_epoch = i64::try_from(ctx.image.version).unwrap_or(i64::MAX);
 }
 
+/// The node of a client that does not say which one it means.
+const NO_NODE: i32 = -1;
+
 fn refusal(ctx: &Ctx<'_>, version: i16, request: &ApiVersionsRequest) -> Option<ErrorCode> {
     let names = [
         &request.client_software_name,
@@ -103,12 +107,14 @@ fn refusal(ctx: &Ctx<'_>, version: i16, request: &ApiVersionsRequest) -> Option<
     if version >= 3 && !names.iter().all(|name| is_software_name(name)) {
         return Some(ErrorCode::InvalidRequest);
     }
-    let other_cluster = request
-        .cluster_id
-        .as_ref()
-        .is_some_and(|id| Some(id.as_str()) != ctx.image.cluster_id.as_deref());
-    let other_node = request.node_id >= 0 && !ctx.brokers.is_here(request.node_id);
-    (other_cluster || other_node).then_some(ErrorCode::RebootstrapRequired)
+    match (&request.cluster_id, request.node_id) {
+        (None, NO_NODE) => None,
+        (None, _) | (_, NO_NODE) => Some(ErrorCode::InvalidRequest),
+        (Some(cluster), node) => {
+            let is_it = Some(cluster.as_str()) == ctx.image.cluster_id.as_deref();
+            (!is_it || !ctx.brokers.is_here(node)).then_some(ErrorCode::RebootstrapRequired)
+        }
+    }
 }
 
 fn is_software_name(name: &str) -> bool {
@@ -221,6 +227,11 @@ mod tests {
         request.node_id = 1;
         request.cluster_id = Some(text("c2"));
         assert_eq!(ask(5, &request).error_code, rebootstrap);
+        let invalid = ErrorCode::InvalidRequest.code();
+        request.node_id = -1;
+        assert_eq!(ask(5, &request).error_code, invalid, "a cluster alone");
+        (request.cluster_id, request.node_id) = (None, 1);
+        assert_eq!(ask(5, &request).error_code, invalid, "a node alone");
     }
 
     #[test]
@@ -247,6 +258,7 @@ mod tests {
             let mut request = ApiVersionsRequest::default();
             request.client_software_name = text("x");
             request.client_software_version = text("1");
+            request.cluster_id = Some(text("c1"));
             request.node_id = node;
             let response = cluster.read(5, &request, |ctx, header, body| {
                 api_versions(ctx, header, body, claims())

@@ -5,11 +5,13 @@
 //!   one: a limit of 0 or less would give pages without end. The cursor says where to go on: in the
 //!   topic that was cut, or at the next one.
 //! - A named topic that is not there is UNKNOWN_TOPIC_OR_PARTITION, or INVALID_TOPIC_EXCEPTION.
-//! - A negative partition in the cursor is answered with INVALID_REQUEST for each named topic, and
-//!   as an empty page if none is named: the response has no other place for an error.
+//! - A negative partition in the cursor, or a topic that is not among those that are named, is answered with
+//!   INVALID_REQUEST for each of them, and as an empty page if none is named: the response has no other place for an
+//!   error.
 //! - Eligible leader replicas are always empty: every replica in sync is eligible.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,6 +43,8 @@ struct Page {
     wanted: Wanted,
     /// Topic and partition to begin at.
     from: (StrBytes, usize),
+    /// Whether the client has said so, and it is still to be seen whether it names that topic.
+    resumes: bool,
     /// Partitions that still fit.
     left: usize,
     cursor: Option<Cursor>,
@@ -55,9 +59,19 @@ enum Wanted {
         /// The one that came last.
         last: Option<Arc<Topic>>,
     },
-    Named(BTreeSet<StrBytes>),
+    Named {
+        /// Those from the cursor on.
+        sorted: BTreeSet<StrBytes>,
+        /// Those before it, which are asked for in vain.
+        before: Vec<StrBytes>,
+    },
     /// Each of those that are named is an error, as they come.
     None,
+    /// So is each of these.
+    Refused {
+        sorted: BTreeSet<StrBytes>,
+        before: Vec<StrBytes>,
+    },
 }
 
 impl List for Page {
@@ -70,6 +84,7 @@ impl List for Page {
             named: VecDeque::with_capacity(listed.unwrap_or(0)),
             wanted: Wanted::None,
             from: Default::default(),
+            resumes: false,
             left: 0,
             cursor: None,
             at: None,
@@ -89,13 +104,17 @@ impl List for Page {
             .response_partition_limit
             .min(ctx.config.max_request_partition_size_limit)
             .max(1);
+        self.resumes = request.cursor.is_some();
         let (from, partition) = request.cursor.map_or_else(Default::default, |cursor| {
             (cursor.topic_name, cursor.partition_index)
         });
         self.wanted = match (partition < 0, self.named.is_empty()) {
             (true, _) => Wanted::None,
             (false, true) => Wanted::All { last: None },
-            (false, false) => Wanted::Named(BTreeSet::new()),
+            (false, false) => Wanted::Named {
+                sorted: BTreeSet::new(),
+                before: Vec::new(),
+            },
         };
         self.from = (from, usize::try_from(partition).unwrap_or(0));
         self.left = usize::try_from(limit).unwrap_or(0);
@@ -103,18 +122,26 @@ impl List for Page {
     }
 
     fn prepare(&mut self, left: &mut usize) -> bool {
-        let Wanted::Named(sorted) = &mut self.wanted else {
+        let Wanted::Named { sorted, before } = &mut self.wanted else {
             return true;
         };
         while *left > 0
             && let Some(name) = self.named.pop_front()
         {
             *left = left.saturating_sub(1 + sought_size(&name));
-            if name >= self.from.0 {
-                sorted.insert(name);
+            match name >= self.from.0 {
+                true => drop(sorted.insert(name)),
+                false => before.push(name),
             }
         }
-        self.named.is_empty()
+        if !self.named.is_empty() {
+            return false;
+        }
+        if mem::take(&mut self.resumes) && sorted.first() != Some(&self.from.0) {
+            let (sorted, before) = (mem::take(sorted), mem::take(before));
+            self.wanted = Wanted::Refused { sorted, before };
+        }
+        true
     }
 
     fn next(&mut self, ctx: &Ctx<'_>, _: usize) -> Option<DescribeTopicPartitionsResponseTopic> {
@@ -124,7 +151,11 @@ impl List for Page {
         match &mut self.wanted {
             Wanted::None => {
                 let name = self.named.pop_front()?;
-                Some(refused(&name, ErrorCode::InvalidRequest))
+                Some(not_told(&name))
+            }
+            Wanted::Refused { sorted, before } => {
+                let name = before.pop().or_else(|| sorted.pop_first())?;
+                Some(not_told(&name))
             }
             Wanted::All { last } => {
                 let next = match last {
@@ -135,7 +166,7 @@ impl List for Page {
                 let topic = last.clone()?;
                 self.topic(&topic.name, Some(&topic))
             }
-            Wanted::Named(sorted) => {
+            Wanted::Named { sorted, .. } => {
                 let name = sorted.pop_first()?;
                 let topic = ctx.image.topic(&name);
                 self.topic(&name, topic)
@@ -162,8 +193,9 @@ impl List for Page {
 
     fn leave(self, leftovers: &mut Leftovers) {
         leftovers.add(self.named, |_| 0);
-        if let Wanted::Named(sorted) = self.wanted {
+        if let Wanted::Named { sorted, before } | Wanted::Refused { sorted, before } = self.wanted {
             leftovers.add(sorted, |_| 0);
+            leftovers.add(before, |_| 0);
         }
     }
 
@@ -220,6 +252,13 @@ impl Page {
         cursor.partition_index = i32::try_from(partition).unwrap_or(i32::MAX);
         self.cursor = Some(cursor);
     }
+}
+
+/// What nobody looks for, since the cursor is odd.
+fn not_told(name: &str) -> DescribeTopicPartitionsResponseTopic {
+    let mut topic = refused(name, ErrorCode::InvalidRequest);
+    topic.topic_authorized_operations = i32::MIN;
+    topic
 }
 
 fn refused(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
@@ -361,6 +400,25 @@ mod tests {
         cursor.partition_index = -1;
         bad.cursor = Some(cursor);
         assert_eq!(ask(&mut cluster, &bad).topics[0].error_code, 42);
+    }
+
+    #[test]
+    fn a_cursor_at_a_topic_that_is_not_named_is_odd() {
+        let mut cluster = Cluster::with(&[("a", 1), ("b", 1), ("c", 1)]);
+        for (at, codes) in [
+            ("b", &[0, 0][..]),
+            ("", &[42; 3]),
+            ("bb", &[42; 3]),
+            ("d", &[42; 3]),
+        ] {
+            let mut request = request(&["c", "a", "b"], 10);
+            let mut cursor = From::default();
+            cursor.topic_name = text(at);
+            request.cursor = Some(cursor);
+            let response = ask(&mut cluster, &request);
+            let told: Vec<_> = response.topics.iter().map(|it| it.error_code).collect();
+            assert_eq!(told, codes, "{at}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Msg, ReqRef};
+use crate::controller::check_topic_name;
 use crate::log::ActiveProducer;
 use crate::store::Piece;
 use crate::wire::{self, RequestHeader};
@@ -88,7 +89,12 @@ impl ProducerRequests {
                 .topics
                 .get(*place)
                 .map(|topic| topic.name.clone());
-            match front.led_log(&name.unwrap_or_default(), *index) {
+            let name = name.unwrap_or_default();
+            let found = match check_topic_name(&name) {
+                Ok(()) => front.led_log(&name, *index),
+                Err(_) => Err(ErrorCode::InvalidTopicException),
+            };
+            match found {
                 Ok((shard, log)) => {
                     let req = ReqRef { shard: fx.me, id };
                     fx.send(shard, Msg::DescribeProducers { req, log });

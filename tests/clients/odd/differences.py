@@ -7,8 +7,8 @@ TODO = "to be mended: "
 REASONS: dict[str, list[tuple[str, str, str]]] = {
     "a boolean is 0 or 1: who sends another byte has lost count of the fields": [
         ("metadata|offsetfetch|describegroups|createtopics.*|createpartitions.*|describeconfigs|alterconfigs|incrementalalterconfigs|describecluster"
-         "|consumergroupdescribe|endtxn|addpartitionstotxn",
-         r".* (include_\w+|allow_auto_topic_creation|require_stable|validate_only|committed|transactions.verify_only) 2 v\d+",
+         "|consumergroupdescribe|endtxn|addpartitionstotxn|writetxnmarkers",
+         r".* (include_\w+|allow_auto_topic_creation|require_stable|validate_only|committed|transactions.verify_only|markers.transaction_result) 2 v\d+",
          r": \{.* -> closed"),
     ],
     "null is the length -1: who sends another negative one has lost count of the fields": [
@@ -40,6 +40,9 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("describetopicpartitions", "DescribeTopicPartitions topics.name empty v0",
          "topics.error_code: UNKNOWN_SERVER_ERROR -> INVALID_TOPIC_EXCEPTION"),
         ("addpartitionstotxn", "AddPartitionsToTxn (nothing said|transactions empty) v5", ": no answer -> .*"),
+        ("writetxnmarkers", r"WriteTxnMarkers markers.topics(.partition_indexes)? twice v\d", r": no answer -> \{.*"),
+        ("writetxnmarkers", r"WriteTxnMarkers markers.producer_epoch -1 v\d",
+         ".*error_code: UNKNOWN_SERVER_ERROR -> INVALID_PRODUCER_EPOCH"),
         ("alterconfigs", r"AlterConfigs resources twice v\d", ": no answer -> .*INVALID_REQUEST.*"),
         ("incrementalalterconfigs", r"IncrementalAlterConfigs resources.configs.config_operation (-1|-2|max|min) v\d",
          ".*error_code: UNKNOWN_SERVER_ERROR -> INVALID_REQUEST"),
@@ -53,6 +56,7 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "of what is asked twice in one request, Millrace does each and answers each; Kafka drops one": [
         ("produce", r"Produce topic_data(.partition_data)? twice v\d+", r"responses.*"),
+        ("writetxnmarkers", r"WriteTxnMarkers markers twice v\d", r"markers: .*"),
     ],
     "of what is asked twice in one request, Millrace answers once": [
         ("offsetfetch", r"OffsetFetch (groups|groups.topics|groups.topics.partition_indexes|topics|topics.partition_indexes) twice v\d+",
@@ -61,11 +65,13 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("describeconfigs", r"DescribeConfigs resources twice v\d", "results: .*"),
         ("incrementalalterconfigs", r"IncrementalAlterConfigs resources twice v\d", "responses: .*"),
         ("consumergroupdescribe", r"ConsumerGroupDescribe group_ids twice v\d", "groups: .*"),
+        ("told", r"DescribeTopicPartitions twice, from (before it|nowhere) v0", "topics: .* -> .*"),
         ("consumer-later", r"ConsumerGroupDescribe twice, and one that is not there v\d", "groups: .*"),
     ],
     "each topic that was named is in the answer, also one without partitions": [
         ("produce", r"Produce topic_data.partition_data empty v\d+", r"responses: \[\] -> .*"),
         ("offsetcommit", r"OffsetCommit topics.partitions empty v\d+", r"topics: \[\] -> .*"),
+        ("writetxnmarkers", r"WriteTxnMarkers markers.topics(.partition_indexes)? empty v\d", r"markers: \[\] -> .*"),
         ("txnoffsetcommit", r"TxnOffsetCommit topics.partitions empty v\d", r"topics: \[\] -> .*"),
     ],
     "not built, and not advertised: SASL, ACLs that change, quotas, SCRAM, tokens, moves of replicas, features, raft voters, share and Streams groups": [
@@ -154,6 +160,10 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("describeconfigs", r"DescribeConfigs include_synonyms turned v\d", "results.configs.synonyms: .*"),
         ("described", r"DescribeConfigs type 2, topic v\d", "results.configs.synonyms: .*"),
     ],
+    TODO + "a marker of no producer (id -1) is written": [
+        ("writetxnmarkers", r"WriteTxnMarkers markers.producer_id -1 v\d",
+         "markers.topics.partitions.error_code: UNKNOWN_SERVER_ERROR -> NONE"),
+    ],
     TODO + "the size of the disk": [
         ("describelogdirs",
          r"DescribeLogDirs (a byte more|a tag that nobody knows|as it should be|nothing said|topics (empty|null|twice)|topics.partitions (empty|twice)|topics.topic (blank|empty|long)) v5",
@@ -207,27 +217,6 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "the answer to a JoinGroup that is refused names the member that asked": [
         ("consumer-state", r"JoinGroup consumers: metadata that is none v\d", "member_id:  -> nobody"),
-    ],
-    TODO + "who names a cluster or a node, and not both (KIP-1242)": [
-        ("apiversions", r"ApiVersions (cluster_id (blank|empty|long)|node_id (0|1|-2|min|max)) v5", r"error_code: INVALID_REQUEST -> \w+"),
-        ("misrouted", r"ApiVersions (a cluster alone|a node alone|node -2) v5", r"error_code: \w+ -> NONE"),
-    ],
-    TODO + "a batch whose length is wrong may be damaged": [
-        ("batches", r"Produce length - 1 v\d+", "responses.partition_responses.error_code: CORRUPT_MESSAGE -> INVALID_RECORD"),
-    ],
-    TODO + "a name that no topic can have": [
-        ("describeproducers", "DescribeProducers topics.name (blank|empty|long) v0",
-         "topics.partitions.error_code: INVALID_TOPIC_EXCEPTION -> UNKNOWN_TOPIC_OR_PARTITION"),
-    ],
-    TODO + "leader epochs below -1": [
-        ("listoffsets|offsetforleaderepoch", r"\w+ topics.partitions.current_leader_epoch (-2|min) v\d+",
-         "topics.partitions.error_code: FENCED_LEADER_EPOCH -> NONE"),
-        ("offsetforleaderepoch", r"OffsetForLeaderEpoch topics.partitions.leader_epoch (-2|min) v\d",
-         r"topics.partitions.(leader_epoch: -\d+ -> -1|end_offset: 0 -> -1)"),
-    ],
-    TODO + "a page from a topic on that is not among those that are asked for": [
-        ("told", r"DescribeTopicPartitions (nobody|there|twice), from (at -1|before it|nowhere|behind all) v0",
-         r"topics.*: (-2147483648|INVALID_REQUEST|\[\{\"error_code\": \"INVALID_REQUEST\".*) -> .*"),
     ],
 }
 ACCEPTED: list[Accepted] = [Accepted(*known, why) for why, all_known in REASONS.items() for known in all_known]

@@ -6,6 +6,7 @@ from harness import messages
 from harness.messages import TAGS
 from harness.protocol import batch, record
 
+from consumers import known_topic
 from scene import NOBODY, Scene, odd_requests, part
 
 # Fields whose odd values only make the broker wait, or hold what the broker has no say in.
@@ -59,6 +60,8 @@ def bases(s: Scene, topic: str) -> dict[str, dict]:
             "transactions": [{"transactional_id": txn, "producer_id": 987_654, "producer_epoch": 0, "topics": [s.named(topic, [0])]}]},
         "AddOffsetsToTxn": {"transactional_id": txn, "producer_id": 987_654, "producer_epoch": 0, "group_id": group},
         "EndTxn": {"transactional_id": txn, "producer_id": 987_654, "producer_epoch": 0, "committed": True},
+        "WriteTxnMarkers": {"markers": [{"producer_id": 987_654, "producer_epoch": 0, "transaction_result": False,
+                                         "topics": [s.named(topic, [0])]}]},
         "TxnOffsetCommit": {"transactional_id": txn, "group_id": group, "producer_id": 987_654, "producer_epoch": 0,
                             "topics": [s.named(topic, offsets)]},
         "DescribeAcls": {"resource_type_filter": 1, "pattern_type_filter": 1, "operation": 1, "permission_type": 1},
@@ -134,7 +137,7 @@ def scenes() -> dict:
 
     def scene(name):
         def play(s: Scene):
-            topic = s.topic("topic", 1)
+            topic = known_topic(s, 1) if name == "ConsumerGroupHeartbeat" else s.topic("topic")
             mutate(s, name, bases(s, topic)[name])
         return play
     return {f"{name.lower().replace(' ', '-')}": scene(name) for name in names}

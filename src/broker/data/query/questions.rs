@@ -261,6 +261,9 @@ impl<A: LogQuestion> Questions<A> {
         if matches!(query, Query::DeleteBefore(_)) && topic.internal {
             return Err(ErrorCode::InvalidTopicException);
         }
+        if listed.believed_epoch < -1 {
+            return Err(ErrorCode::FencedLeaderEpoch); // Fetch takes each negative one for none, as in Kafka.
+        }
         check_epoch(listed.believed_epoch, partition.leader_epoch)?;
         let store = match query {
             // Each replica has one.
