@@ -11,11 +11,12 @@ use super::cx::ConsumerCx;
 use super::partitions::Partitions;
 use super::state::GroupState;
 use super::topics::TopicRegex;
-use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
+use crate::base::limits::{GROUP_MEMBERS_BYTES_MAX, OFFSETS_PER_SLICE};
 use crate::base::{Name, TopicId};
 
-/// What it takes to compile a regular expression, in partitions that are looked at.
-pub(super) const COMPILE_WORK: usize = 2048;
+/// What it takes to compile a regular expression, in partitions that are looked at: a slice, since the worst ones take
+/// more than a millisecond.
+pub(super) const COMPILE_WORK: usize = OFFSETS_PER_SLICE;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Refresh {
 struct Looking {
     regex: Name,
     compiled: Option<TopicRegex>,
+    /// The name that is looked at, and the one before.
+    at: Option<Name>,
     after: Option<Name>,
     found: Vec<Name>,
     bytes: usize,
@@ -204,6 +207,7 @@ impl Refresh {
             self.looking = Some(Looking {
                 compiled: TopicRegex::new(&regex),
                 regex,
+                at: None,
                 after: None,
                 found: Vec::new(),
                 bytes: 0,
@@ -211,11 +215,16 @@ impl Refresh {
             return true;
         };
         // What cannot be compiled, which another broker may have written, matches nothing.
-        let compiled = looking.compiled.as_ref();
-        let next = compiled.and_then(|_| cx.topics.after(looking.after.as_deref()));
+        let compiled = looking.compiled.as_mut();
+        let next = looking.at.take();
+        let next = next.or_else(|| cx.topics.after(looking.after.as_deref()));
         if let (Some(compiled), Some(name)) = (compiled, next) {
-            works(left, 2 + name.len() / 16);
-            if compiled.matches(&name) {
+            let Some(matches) = compiled.go_on(&name, left) else {
+                looking.at = Some(name);
+                return true;
+            };
+            works(left, 2);
+            if matches {
                 looking.bytes += 16 + name.len();
                 looking.found.push(name.clone());
             }

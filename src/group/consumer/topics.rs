@@ -1,6 +1,8 @@
 //! What a group sees of the topics, and which of them a regular expression means.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::nfa::thompson::{Compiler, NFA, State, WhichCaptures};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::syntax;
 
 use crate::base::limits::{GROUP_REGEX_BYTES_MAX, GROUP_REGEX_COMPILED_BYTES_MAX};
 use crate::base::{Name, TopicId};
@@ -35,10 +37,83 @@ impl GroupTopics for NoTopics {
     }
 }
 
-/// A regular expression, as it is matched with whole names of topics: in time that grows with the name alone, whatever
-/// the expression. Deviation from Kafka, whose RE2/J knows classes of Unicode: names of topics have none of it.
+/// Places of an expression that are gone through in the time that a partition takes.
+const PLACES_PER_WORK: usize = 32;
+
+/// A regular expression, as it is matched with whole names of topics. It is at all places of the expression at once
+/// that a name so far may have come to: so each byte of a name takes no longer than the expression is large, and
+/// between two of them it can stop. What is faster mostly, as keeping in mind where it was, is slowest for who wants it
+/// to be.
+/// Deviation from Kafka, whose RE2/J knows classes of Unicode: names of topics have none of it.
 #[derive(Debug)]
-pub struct TopicRegex(Regex);
+pub struct TopicRegex {
+    nfa: NFA,
+    /// How much of the name is read; none if it has not begun.
+    read: Option<usize>,
+    /// Where it may be by then, and is after the next byte.
+    places: Places,
+    next: Places,
+    /// Places that are gone through, and not yet counted as work.
+    worked: usize,
+}
+
+/// A set of places that wait for a byte, or are the end.
+#[derive(Debug, Default)]
+struct Places {
+    waiting: Vec<StateID>,
+    /// By place: the round in which it was last come to.
+    seen: Vec<u32>,
+    round: u32,
+    /// Places that are come to, and not yet gone through.
+    open: Vec<StateID>,
+}
+
+impl Places {
+    fn new(count: usize) -> Self {
+        Self {
+            seen: vec![0; count],
+            ..Self::default()
+        }
+    }
+
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.seen.fill(0);
+            self.round = 1;
+        }
+    }
+
+    /// Comes to a place, and to all that are come to from there without a byte; how many it has looked at.
+    fn come_to(&mut self, nfa: &NFA, place: StateID, (name, read): (&[u8], usize)) -> usize {
+        let mut worked = 0;
+        self.open.push(place);
+        while let Some(place) = self.open.pop() {
+            worked += 1;
+            let seen = &mut self.seen[place.as_usize()];
+            if std::mem::replace(seen, self.round) == self.round {
+                continue;
+            }
+            match nfa.state(place) {
+                State::ByteRange { .. }
+                | State::Sparse(_)
+                | State::Dense(_)
+                | State::Match { .. } => self.waiting.push(place),
+                State::Look { look, next } => {
+                    if nfa.look_matcher().matches(*look, name, read) {
+                        self.open.push(*next);
+                    }
+                }
+                State::Union { alternates } => self.open.extend(alternates.iter()),
+                State::BinaryUnion { alt1, alt2 } => self.open.extend([*alt1, *alt2]),
+                State::Capture { next, .. } => self.open.push(*next),
+                State::Fail => {}
+            }
+        }
+        worked
+    }
+}
 
 impl TopicRegex {
     /// Reads one; `None` if it is none, or too large.
@@ -47,25 +122,69 @@ impl TopicRegex {
         if text.len() > GROUP_REGEX_BYTES_MAX {
             return None;
         }
-        let compile = |text: &str| {
-            let mut builder = RegexBuilder::new(text);
-            builder
-                .unicode(false)
-                .size_limit(GROUP_REGEX_COMPILED_BYTES_MAX);
-            builder
-                .dfa_size_limit(GROUP_REGEX_COMPILED_BYTES_MAX)
-                .build()
-                .ok()
-        };
-        // By itself first: parentheses must not close the one that is put around it.
-        compile(text)?;
-        compile(&format!("^(?:{text})$")).map(Self)
+        let config = NFA::config()
+            .utf8(false)
+            .which_captures(WhichCaptures::None)
+            .nfa_size_limit(Some(GROUP_REGEX_COMPILED_BYTES_MAX));
+        let syntax = syntax::Config::new().unicode(false).utf8(false);
+        let nfa = Compiler::new().configure(config).syntax(syntax).build(text);
+        // What it would ask of Unicode is not known here.
+        let nfa = nfa
+            .ok()
+            .filter(|it| !it.look_set_any().contains_word_unicode())?;
+        let count = nfa.states().len();
+        Some(Self {
+            nfa,
+            read: None,
+            places: Places::new(count),
+            next: Places::new(count),
+            worked: 0,
+        })
     }
 
-    /// Whether it matches a whole name.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        self.0.is_match(name.as_bytes())
+    /// Goes on with a name, the same until the answer is there: whether the whole of it matches. Does as much as is
+    /// `left` of a slice, in partitions that are looked at.
+    pub fn go_on(&mut self, name: &str, left: &mut usize) -> Option<bool> {
+        let name = name.as_bytes();
+        let mut read = self.read.unwrap_or_else(|| {
+            self.places.clear();
+            let start = self.nfa.start_anchored();
+            self.worked += self.places.come_to(&self.nfa, start, (name, 0));
+            0
+        });
+        while let Some(&byte) = name.get(read)
+            && !self.places.waiting.is_empty()
+        {
+            if self.worked >= PLACES_PER_WORK {
+                *left = left.saturating_sub(self.worked / PLACES_PER_WORK);
+                self.worked %= PLACES_PER_WORK;
+            }
+            if *left == 0 {
+                self.read = Some(read);
+                return None;
+            }
+            read += 1;
+            self.next.clear();
+            for place in &self.places.waiting {
+                self.worked += 1;
+                let next = match self.nfa.state(*place) {
+                    State::ByteRange { trans } if trans.matches_byte(byte) => Some(trans.next),
+                    State::Sparse(sparse) => {
+                        self.worked += sparse.transitions.len() / 4;
+                        sparse.matches_byte(byte)
+                    }
+                    State::Dense(dense) => dense.matches_byte(byte),
+                    _ => None,
+                };
+                if let Some(next) = next {
+                    self.worked += self.next.come_to(&self.nfa, next, (name, read));
+                }
+            }
+            std::mem::swap(&mut self.places, &mut self.next);
+        }
+        self.read = None;
+        let is_end = |place: &StateID| matches!(self.nfa.state(*place), State::Match { .. });
+        Some(read == name.len() && self.places.waiting.iter().any(is_end))
     }
 }
 
@@ -73,19 +192,66 @@ impl TopicRegex {
 mod tests {
     use super::*;
 
+    /// In slices that are as small as can be.
+    fn matches(regex: &str, name: &str) -> bool {
+        let mut regex = TopicRegex::new(regex).unwrap();
+        let mut answer = || {
+            for slices in 0..100_000 {
+                if let Some(matches) = regex.go_on(name, &mut 1) {
+                    return (matches, slices);
+                }
+            }
+            panic!("it is answered");
+        };
+        let first = answer();
+        assert_eq!(answer().0, first.0, "it begins anew");
+        first.0
+    }
+
     #[test]
     fn whole_names_match() {
-        let matches = |regex: &str, name: &str| TopicRegex::new(regex).unwrap().matches(name);
         assert!(matches("a.*", "abc") && !matches("a.*", "xabc"));
-        assert!(matches("a|b", "b") && !matches("a|b", "ab"));
+        assert!(matches("a|b", "b") && !matches("a|b", "ab") && !matches("a|b", ""));
         assert!(matches("^a$", "a") && matches("(?i)A-\\d+", "a-12"));
-        assert!(!matches("a", "a\n"));
-        for wrong in ["a)(b", "(", "*", "(?<!a)b", "\\1", &"a".repeat(100_000)] {
+        assert!(matches("", "") && !matches("", "a") && matches("(a*)*", "aaa"));
+        assert!(!matches("a", "a\n") && matches("a|ab", "ab") && matches("ab|a", "ab"));
+        assert!(matches(".*\\bb", "a.b") && !matches(".*\\bb", "ab"));
+        assert!(matches("[^a]+", "é") && matches("x(?:y{2,3}z?)+", "xyyzyyy"));
+        for wrong in [
+            "a)(b",
+            "(",
+            "*",
+            "(?<!a)b",
+            "\\1",
+            "(?u)\\bx",
+            &"a".repeat(100_000),
+        ] {
             assert!(TopicRegex::new(wrong).is_none(), "{wrong}");
         }
         assert!(
             TopicRegex::new("(((a{99}){99}){99}){99}").is_none(),
             "it is too large"
         );
+    }
+
+    /// However long it takes, it takes little at a time.
+    #[test]
+    fn what_takes_long_is_done_in_slices() {
+        let mut regex = TopicRegex::new("(?:.?){1700}x").unwrap();
+        let name = "ab".repeat(124);
+        let mut slices = 0;
+        loop {
+            let mut left = 512;
+            let answer = regex.go_on(&name, &mut left);
+            // No byte takes more than all places of the expression.
+            let over = regex.worked.saturating_sub(512 * PLACES_PER_WORK);
+            assert!(over <= 4 * regex.nfa.states().len(), "{over}");
+            if let Some(matches) = answer {
+                assert!(!matches);
+                break;
+            }
+            slices += 1;
+        }
+        assert!(slices > 10, "{slices}");
     }
 }
