@@ -67,6 +67,7 @@ impl Bench {
                 shard: ShardId(0),
             }],
             cluster: None,
+            board: Arc::default(),
         });
         let mut bench = Self {
             shard,

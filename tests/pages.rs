@@ -1,5 +1,5 @@
-//! Pages that are generated from the code: the settings and the API table of the README. The test fails when they are
-//! out of date; `UPDATE=1 cargo test --test pages` writes them anew.
+//! Pages that are generated from the code: the settings, the metrics, and the API table of the README. The test fails
+//! when they are out of date; `UPDATE=1 cargo test --test pages` writes them anew.
 #![allow(clippy::disallowed_methods, reason = "reads and writes the pages")]
 
 use std::path::Path;
@@ -20,6 +20,11 @@ fn check(path: &str, expected: &str) {
 #[test]
 fn settings() {
     check("tools/SETTINGS.md", &millrace::config::settings_page());
+}
+
+#[test]
+fn metrics() {
+    check("tools/METRICS.md", &millrace::broker::metrics::page());
 }
 
 #[test]

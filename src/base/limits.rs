@@ -37,6 +37,19 @@ pub const STALLED_AFTER_MS: u64 = 1000;
 pub const LOOKED_AT_LATELY_MS: u64 = 2000;
 /// ... and, at the rate at which it takes bytes, has to need longer than this for what is waiting.
 pub const STALLED_DRAIN_MS_MIN: u64 = 10_000;
+/// Connections to `millrace.metrics.listener` at once: for one more, the one that has not said for longest what it
+/// wants is ended, or else that one.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+/// Bytes of a request there, without a body, which none has.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header lines of it.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// From when such a connection was accepted until its request is there, in ms.
+pub const HTTP_HEAD_MS_MAX: u64 = 1000;
+/// From when such a connection was accepted until it is closed, in ms, whatever its client does.
+pub const HTTP_TIME_MS_MAX: u64 = 5000;
+/// Topics that metrics tell of one by one.
+pub const METRIC_TOPICS_MAX: usize = 1000;
 /// Connections that a listening socket may give a shard in one turn of its loop.
 pub const ACCEPTS_PER_TURN: usize = 16;
 /// Messages one shard may have queued for another one in the mesh ring; more wait at the sender,

@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod coordinating;
+mod counter;
 pub mod crc;
 pub mod error;
 pub(crate) mod fields;
@@ -22,6 +23,7 @@ mod shared_vec;
 pub mod time;
 mod timers;
 
+pub use counter::Counter;
 pub use error::ErrorCode;
 pub use hash::{IdMap, IdSet};
 pub use ids::{

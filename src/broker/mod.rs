@@ -28,6 +28,7 @@ mod listing_tests;
 mod listings;
 #[cfg(test)]
 mod marker_tests;
+pub mod metrics;
 mod msg;
 mod other_nodes;
 mod own;

@@ -73,7 +73,7 @@ impl Desk {
             image.replay(&record).unwrap();
         }
         let owners = vec![ShardId(0), ShardId(1)];
-        let mut front = Front::new(Arc::clone(&config), owners, 2, 1);
+        let mut front = Front::new(Arc::clone(&config), owners, 2, 1, Arc::default());
         front.image = Arc::new(image);
         front
             .conns

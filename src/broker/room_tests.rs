@@ -101,6 +101,7 @@ fn a_stop_does_not_wait_for_stores_that_write_ahead() {
             })
             .to_vec(),
         cluster: None,
+        board: Arc::default(),
     });
     let (mut disk, mut drained, mut nanos) = (VecDeque::new(), false, 0);
     // What each input makes room for.

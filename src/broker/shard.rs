@@ -32,7 +32,7 @@ use super::peers::{ClusterSetup, Verdict};
 #[cfg(test)]
 use super::replicas::Replication;
 use super::requests::Requests;
-use super::trace::Trace;
+use super::trace::{Board, Trace};
 use super::txn::host::TxnCoordinators;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
 use crate::base::{Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
@@ -59,6 +59,8 @@ pub struct ShardSetup {
     pub directories: Vec<Directory>,
     /// The other nodes; `None` for a node that stands alone.
     pub cluster: Option<Arc<ClusterSetup>>,
+    /// Where it counts what it does, for whoever wants to look.
+    pub board: Arc<Board>,
 }
 
 /// See the module.
@@ -114,6 +116,7 @@ impl Shard {
             )
         });
         let mut owner = Owner::new(setup.id, Arc::clone(&config), setup.slots);
+        owner.board = setup.board.clone();
         owner.roles.replicates = cluster.is_some();
         Self {
             id: setup.id,
@@ -121,7 +124,13 @@ impl Shard {
             config: Arc::clone(&config),
             coordinators: Coordinators::new(&config, setup.seed),
             transactions: TxnCoordinators::new(&config, owners.clone()),
-            front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
+            front: Front::new(
+                Arc::clone(&config),
+                owners,
+                setup.shards,
+                setup.seed,
+                Arc::clone(&setup.board),
+            ),
             requests: Requests::new(&config, cluster),
             owner,
             jobs: Jobs::new(setup.shards),
@@ -205,6 +214,7 @@ impl Shard {
                 self.front
                     .conns
                     .open(conn, peer, listener % listeners, purpose);
+                self.owner.board.opened();
             }
             Input::Request { conn, frame, at } => self.request(conn, frame, at, fx),
             Input::Sent { conn, replies } => {
@@ -215,6 +225,7 @@ impl Shard {
             }
             Input::ConnClosed { conn } => {
                 self.requests.conn_closed(&mut self.front, conn, fx);
+                self.owner.board.left(self.front.conns.len());
             }
             Input::LinkUp { link }
             | Input::LinkReceived { link, .. }
@@ -636,7 +647,7 @@ impl Shard {
         let (image, owner) = (&self.front.image, &mut self.owner);
         let cluster_id = image.cluster_id.as_deref();
         self.others.look_after_replicas(cluster_id, owner, fx);
-        let mut wake_at = self.owner.next_deadline();
+        let mut wake_at = self.owner.next_deadline().min(self.owner.shows_at());
         let deadline = self.front.parked.next_deadline();
         wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
         if self.jobs.has_more(&self.owner)

@@ -95,6 +95,7 @@ impl Bench {
             slots: vec![format_store(StoreId(id), config.store(), set).0],
             directories: directories.clone(),
             cluster: cluster.clone(),
+            board: Arc::default(),
         };
         let mut bench = Self {
             shards: (0..shards).map(|id| Shard::new(setup(id))).collect(),

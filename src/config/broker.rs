@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::listeners::{Endpoint, Endpoints, ProtocolMap};
+use super::listeners::{Address, Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
 use super::value::{Assignors, CleanupPolicy, CompressionType, PageCacheReads, Share};
 use crate::base::limits::{CLUSTER_ID_BYTES_MAX, TAIL_START_BYTES};
@@ -243,6 +243,9 @@ settings! {
         /// topics and settings, and each partition is on one node. No partition is replicated: what is on a
         /// node that is gone is gone until it returns. To be the same on all nodes.
         millrace_cluster_preview: bool = false, "millrace.cluster.preview", None, ANY;
+        /// Where to answer HTTP requests about this node, as host:port: `/metrics` for Prometheus, `/health/live`,
+        /// `/health/ready` and `/version`. Not set: nowhere. Whoever reaches it may read it.
+        millrace_metrics_listener: Option<Address> = None, "millrace.metrics.listener", None, ANY;
         /// Size to which a store is written ahead from its start on, in the background: a store that need not
         /// grow under load is faster, and its latencies are more even. Per core.
         millrace_store_initial_bytes: i64 = 64 * MIB, "millrace.store.initial.bytes", Bytes, from(16 * MIB);

@@ -51,6 +51,25 @@ fn is_listener_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(allowed)
 }
 
+/// An address that is not of Kafka's protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address(pub Endpoint);
+
+impl Value for Address {
+    const KIND: Kind = Kind::String;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let endpoint = Endpoint::parse(&format!("HTTP://{}", text.trim()));
+        let endpoint = endpoint.ok_or_else(|| "host:port".to_owned())?;
+        Ok(Self(endpoint))
+    }
+
+    fn show(&self) -> Option<String> {
+        let shown = self.0.show();
+        Some(shown.trim_start_matches("HTTP://").to_owned())
+    }
+}
+
 /// Endpoints of different names, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints(pub Vec<Endpoint>);
@@ -161,6 +180,16 @@ mod tests {
             "PLAINTEXT://127.0.0.1:0,INSIDE://[::1]:9093",
         ] {
             assert_eq!(Endpoints::parse(text).unwrap().show().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_address_is_host_and_port() {
+        for text in ["127.0.0.1:9644", "[::1]:0", ":9644"] {
+            assert_eq!(Address::parse(text).unwrap().show().unwrap(), text);
+        }
+        for text in ["", "9644", "::1:9644", "HTTP://a:1"] {
+            assert!(Address::parse(text).is_err(), "{text}");
         }
     }
 

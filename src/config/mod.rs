@@ -23,7 +23,7 @@ mod value;
 
 pub use broker::{BrokerConfig, Ignored};
 pub use dynamic::{DynamicError, check_dynamic, update_of};
-pub use listeners::{Endpoint, Endpoints, ProtocolMap};
+pub use listeners::{Address, Endpoint, Endpoints, ProtocolMap};
 pub use load::{ConfigError, Problem, load};
 pub use page::settings_page;
 pub use quorum::VoterAddress;

@@ -69,6 +69,12 @@ impl Pool {
         (clients, has_others.then(|| Self::new(of_nodes, shards)))
     }
 
+    /// Bytes that requests have, or that shards hold ready for them, and how many there may be.
+    #[must_use]
+    pub fn leased(&self) -> [usize; 2] {
+        [self.leased.load(Ordering::Relaxed), self.limit]
+    }
+
     /// Up to `slices` slices, as far as there is something left.
     fn lease(&self, slices: usize) -> usize {
         let wanted = slices * self.slice;

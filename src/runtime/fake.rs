@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{BLOCK, IdMap, Mono, Now, PageBuf, ShardId, StoreId};
+use crate::broker::trace::Board;
 use crate::broker::{ClusterSetup, ConnId, Input, LinkId, Output, ReadId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
@@ -43,6 +44,7 @@ pub struct ShardSetup {
     pub slots: Vec<StoreSlot>,
     pub directories: Vec<Directory>,
     pub cluster: Option<Arc<ClusterSetup>>,
+    pub board: Arc<Board>,
 }
 
 pub fn open_store(
@@ -121,6 +123,7 @@ impl Shard {
             slots,
             directories,
             cluster,
+            board: _,
         } = setup;
         assert!(
             id.0 < shards

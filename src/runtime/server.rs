@@ -16,6 +16,7 @@ use super::bind::{Buffers, bind, claim};
 use super::budget::Pool;
 use super::disk::CachedFiles;
 use super::fatal::{CONFIG, DISK, Fatal, SOFTWARE, SYSTEM};
+use super::http::{self, Doing, Outside};
 use super::memory::TailMemory;
 use super::mesh::{Mesh, Phase};
 use super::probe;
@@ -24,8 +25,9 @@ use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
 use crate::base::{DirectoryId, Incarnation, Rng, ShardId, StoreId};
+use crate::broker::trace::Board;
 use crate::broker::{CONTROLLER_LISTENER, ClusterSetup, Msg, PeerAddress};
-use crate::config::{BrokerConfig, Endpoint, VoterAddress};
+use crate::config::{Address, BrokerConfig, Endpoint, VoterAddress};
 use crate::controller::{BrokerAddress, Directory, FEATURE_LEVELS};
 use crate::wire::peer::NodeFacts;
 
@@ -49,11 +51,13 @@ pub struct Server {
 pub struct Stopper {
     mesh: Arc<Mesh<Box<Msg>>>,
     reports: Sender<Notice>,
+    outside: Arc<Outside>,
 }
 
 impl Stopper {
     /// No more connections are accepted, what is in flight is finished.
     pub fn stop(&self) {
+        self.outside.does(Doing::Stopping);
         self.mesh.announce(Phase::Stopping);
         let _ = self.reports.send(Notice::Stopping);
     }
@@ -86,6 +90,7 @@ impl Server {
         let addresses_of_nodes = listen_to_nodes(&config, &mut listeners)?;
         warn_about_strangers(&[&addresses[..], &addresses_of_nodes].concat());
         config.host_name = host_name();
+        let seen = Seen::of_node(&config, shards)?;
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
         let mut rng = Rng::new(seed().map_err(system)?);
@@ -97,13 +102,11 @@ impl Server {
             config.max_connections.max(0) as usize,
             config.max_connections_per_ip.max(0) as usize,
         );
-        let request_bytes = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
         let tails = TailMemory::new(shards, config.millrace_store_tail_bytes_max);
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let directories = directories(start.set, count, shards);
         let cluster = cluster(&config, &directories, start.number, rng.next_u64());
-        let (requests, requests_of_nodes) = Pool::of_node(request_bytes, shards, cluster.is_some());
         // Each shard gets one of its own, and of those left over from a start with more shards every so-manieth.
         let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
         for store in opened {
@@ -125,9 +128,10 @@ impl Server {
                 cluster: cluster.clone(),
                 listeners: std::mem::take(&mut listeners[i]),
                 admission: admission.clone(),
-                requests: Arc::clone(&requests),
-                requests_of_nodes: requests_of_nodes.clone(),
+                requests: Arc::clone(&seen.requests),
+                requests_of_nodes: seen.requests_of_nodes.clone(),
                 tails: Arc::clone(&tails),
+                board: Arc::clone(&seen.boards[i]),
                 reports: sender.clone(),
             };
             threads.push(thread::spawn(plan).map_err(system)?);
@@ -139,6 +143,7 @@ impl Server {
         let stopper = Stopper {
             mesh,
             reports: sender,
+            outside: seen.outside,
         };
         let server = Self {
             stopper,
@@ -166,6 +171,7 @@ impl Server {
     /// Accepts connections, unless it was stopped.
     pub fn serve(&self) {
         self.stopper.mesh.announce(Phase::Serving);
+        self.stopper.outside.does(Doing::Serving);
         let listening: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         tracing::info!(
             "ready: {} shards, listening on {}, after {} ms",
@@ -311,6 +317,48 @@ fn listen_to_nodes(
         addresses.push(address);
     }
     Ok(addresses)
+}
+
+/// What those outside see of a node: its request memory, for clients and for other nodes, and where its shards count.
+struct Seen {
+    requests: Arc<Pool>,
+    requests_of_nodes: Option<Arc<Pool>>,
+    boards: Vec<Arc<Board>>,
+    outside: Arc<Outside>,
+}
+
+impl Seen {
+    fn of_node(config: &BrokerConfig, shards: u16) -> Result<Self, Fatal> {
+        let bytes = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
+        let (requests, requests_of_nodes) = Pool::of_node(bytes, shards, config.is_member());
+        let board = || match config.millrace_metrics_listener {
+            Some(_) => Board::watched(),
+            None => Board::default(),
+        };
+        let boards: Vec<Arc<Board>> = (0..shards).map(|_| Arc::new(board())).collect();
+        let pools = std::iter::once(&requests).chain(&requests_of_nodes);
+        let outside = Outside::new(config.node_id, pools.cloned().collect(), boards.clone());
+        listen_for_http(config, &outside)?;
+        Ok(Self {
+            requests,
+            requests_of_nodes,
+            boards,
+            outside,
+        })
+    }
+}
+
+/// Answers requests for metrics and health from here on, if that is wanted.
+fn listen_for_http(config: &BrokerConfig, outside: &Arc<Outside>) -> Result<(), Fatal> {
+    let Some(Address(endpoint)) = &config.millrace_metrics_listener else {
+        return Ok(());
+    };
+    let fail = |error: io::Error| cannot_listen(endpoint, &error);
+    let listener = claim(resolve(endpoint).map_err(fail)?, Buffers::new(config)).map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    http::serve(listener, Arc::clone(outside)).map_err(fail)?;
+    tracing::info!("metrics: http://{address}/metrics");
+    Ok(())
 }
 
 /// The stores of a node, and which of its shards serves each.

@@ -28,6 +28,7 @@ use crate::base::limits::STALLED_REPLY_BYTES_MAX;
 use crate::base::pages::keep_pages_in;
 use crate::broker::ClusterSetup;
 use crate::broker::Msg;
+use crate::broker::trace::Board;
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
 
@@ -68,6 +69,8 @@ pub struct Plan {
     pub requests_of_nodes: Option<Arc<Pool>>,
     /// Memory of the newest batches.
     pub tails: Arc<TailMemory>,
+    /// Where it counts.
+    pub board: Arc<Board>,
     /// Whom to tell what becomes of it.
     pub reports: Sender<Notice>,
 }
@@ -115,6 +118,7 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
         slots,
         directories: plan.directories.to_vec(),
         cluster: plan.cluster,
+        board: plan.board,
     });
     let shards = usize::from(plan.shards);
     let parts = PumpSetup {

@@ -261,6 +261,7 @@ impl Node {
                     slots,
                     directories: directories.clone(),
                     cluster: cluster.clone(),
+                    board: Arc::default(),
                 }),
                 idle_due: false,
                 wake_at: u64::MAX,

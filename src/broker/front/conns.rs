@@ -235,6 +235,11 @@ impl Conns {
         std::mem::take(&mut self.moved)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
     /// A connection was accepted.
     pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize, purpose: ConnPurpose) {
         self.conns.insert(
@@ -439,6 +444,8 @@ impl Conns {
 mod tests {
     use bytes::Bytes;
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::broker::trace::RequestKind;
 
@@ -517,7 +524,7 @@ mod tests {
     fn a_request_is_traced_until_its_reply_has_left() {
         // In whole units of the trace.
         let at = |units: u64| Mono(units * 64);
-        let (mut conns, mut tracer) = (Conns::default(), Tracer::new());
+        let (mut conns, mut tracer) = (Conns::default(), Tracer::new(Arc::default()));
         let conn = ConnId(7);
         let mut out = Vec::new();
         conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, ConnPurpose::Any);

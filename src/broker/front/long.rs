@@ -238,6 +238,8 @@ impl<T> LongLines<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::limits::LONG_REPLIES_BYTES_MAX;
     use crate::broker::front::conns::ConnPurpose;
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(conns.take_moved(), [ConnId(1)]);
         line.moved(ConnId(1));
         assert_eq!(line.next(&mut conns), None, "it has not left");
-        assert!(conns.sent(ConnId(1), 1, &mut Tracer::new()));
+        assert!(conns.sent(ConnId(1), 1, &mut Tracer::new(Arc::default())));
         assert_eq!(conns.take_moved(), [ConnId(1)]);
         line.moved(ConnId(1));
         assert_eq!((line.next(&mut conns), line.len()), (Some(1), 0));

@@ -20,7 +20,7 @@ use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Rng, ShardId, StoreId};
 use crate::broker::admin::Brokers;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::trace::Tracer;
+use crate::broker::trace::{Board, Tracer};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
 use crate::store::Piece;
@@ -50,7 +50,13 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn new(config: Arc<BrokerConfig>, owners: Vec<ShardId>, shards: u16, seed: u64) -> Self {
+    pub fn new(
+        config: Arc<BrokerConfig>,
+        owners: Vec<ShardId>,
+        shards: u16,
+        seed: u64,
+        board: Arc<Board>,
+    ) -> Self {
         Self {
             brokers: Brokers::new(&config, shards, &owners),
             config,
@@ -59,7 +65,7 @@ impl Front {
             rng: Rng::new(seed),
             owners,
             shards,
-            tracer: Tracer::new(),
+            tracer: Tracer::new(board),
             started_ms: 0,
             parked: Parked::default(),
             draining: false,

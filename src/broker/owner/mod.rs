@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod adopt;
+mod append;
 mod compacted;
 mod late;
 mod markers;
@@ -11,6 +12,7 @@ mod producers;
 pub mod roles;
 mod room;
 pub mod settings;
+mod shown;
 pub mod stores;
 #[cfg(test)]
 mod tests;
@@ -27,19 +29,17 @@ use bytes::Bytes;
 use crate::base::limits::{
     LOGS_CHANGED_PER_SLICE, PRODUCERS_PER_LOG_CHANGED, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
 };
-use crate::base::{
-    ErrorCode, IdMap, IdSet, LeaderEpoch, LogId, Mono, Now, Offset, Refused, ShardId, StoreId,
-};
+use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, Refused, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{Appender, Msg, ProducePart, Produced};
-use crate::broker::trace::FlushStamps;
+use crate::broker::msg::Msg;
+use crate::broker::trace::{Board, CountedTopics, FlushStamps, PartitionStanding, TopicCounts};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
 use crate::log::{Log, LogConfig, Ticket, Truncation};
-use crate::replica::{Leader, Mark};
+use crate::replica::Leader;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
-use acks::{Ack, Acks, LogWaiter};
+use acks::{Acks, LogWaiter};
 use late::LateWaits;
 use moved::Roles;
 use producers::ProducerRoom;
@@ -64,6 +64,10 @@ pub struct OpenLog {
     changed: FlushSeq,
     /// Some of its log is lost here, as a follower has found.
     has_lost: bool,
+    /// Where what goes through it is counted.
+    pub counts: Arc<TopicCounts>,
+    /// How it stands, as far as that is shown.
+    standing: PartitionStanding,
 }
 
 impl OpenLog {
@@ -120,6 +124,14 @@ pub struct Owner {
     may_tell: usize,
     /// Scratch space for what stores have to say.
     events: Vec<StoreEvent>,
+    /// Where the shard counts.
+    pub board: Arc<Board>,
+    /// Where it counts what goes through each topic.
+    topics: CountedTopics,
+    /// When what its stores have is shown there again, at the earliest.
+    show_at: Mono,
+    /// It may have changed since it was.
+    is_to_be_shown: bool,
 }
 
 impl Owner {
@@ -149,6 +161,10 @@ impl Owner {
             roles: Roles::default(),
             may_tell: WAITS_TOLD_PER_SLICE,
             events: Vec::new(),
+            board: Arc::default(),
+            topics: CountedTopics::default(),
+            show_at: Mono(0),
+            is_to_be_shown: false,
         };
         owner.set_tail_bytes_max(tail_bytes_max);
         owner
@@ -162,169 +178,6 @@ impl Owner {
     /// Index of the slot that holds a store of this shard.
     pub fn slot_of(&self, store: StoreId) -> Option<usize> {
         self.slots.iter().position(|slot| slot.store.id() == store)
-    }
-
-    /// Appends a batch, which is to be answered when a mark is behind it; `ack` gets to know that it waits, or what has
-    /// come of it. A coordinator's is the broker's own, but what a store keeps for the broker is not for it: as many
-    /// come as clients like. Some of it is, where the batch ends what clients could begin.
-    pub fn append(&mut self, now: Now, part: ProducePart, mark: Mark, ack: &mut Ack) {
-        let ProducePart {
-            slot: place,
-            log,
-            batch,
-            info,
-            admission,
-            ends,
-        } = part;
-        let own = match ack.appender {
-            Appender::Coordinator(req, epoch) => Some((req, epoch)),
-            Appender::Client(_) => None,
-        };
-        let is_own = own.is_some();
-        let is_full = match ends {
-            true => !self.has_room_to_end(log, batch.len()),
-            false => is_own && !self.has_room(log, batch.len(), true),
-        };
-        if is_full && self.partitions.contains_key(&log) {
-            let full = ErrorCode::KafkaStorageError.into();
-            return ack.results.push((place, Err(full)));
-        }
-        let may_wait = self.may_wait(log, mark);
-        let Some(partition) = self.partitions.get_mut(&log) else {
-            let missing = self.missing(log).into();
-            return ack.results.push((place, Err(missing)));
-        };
-        let slot = &mut self.slots[partition.slot];
-        let leader = partition.leader.as_ref();
-        // Another one may have led since a coordinator has decided, and have written what that does not know.
-        let leader = leader.filter(|it| own.is_none_or(|(_, epoch)| epoch == it.epoch()));
-        let (Some(leader), log) = (leader, &mut partition.log) else {
-            let elsewhere = ErrorCode::NotLeaderOrFollower.into();
-            return ack.results.push((place, Err(elsewhere)));
-        };
-        let producers = log.producer_entries();
-        log.limit_producers(self.producers.each());
-        let has_room = may_wait.is_ok();
-        let admitted = leader.admit(mark).and(may_wait);
-        let admitted = admitted.and_then(|()| Ok(log.still_admits(&info, admission)?));
-        // What is here already waits: refused, librdkafka may send it anew in another epoch, and nobody knows it then.
-        let admitted = admitted.or_else(|refused| match log.has(&info) {
-            true if has_room => Ok(()),
-            true => Err(ErrorCode::RequestTimedOut.into()),
-            false => Err(refused),
-        });
-        let admitted = admitted.inspect_err(|_| log.turn_away(now, &info));
-        let append = |()| match is_own {
-            true => log.append_internal(now, batch, &info, &mut slot.store),
-            false => log.append(now, batch, &info, &mut slot.store),
-        };
-        let appended = admitted.and_then(append);
-        (self.producers).changed(producers, partition.log.producer_entries());
-        let appended = match appended {
-            Ok(appended) => appended,
-            Err(refused) => return ack.results.push((place, Err(refused))),
-        };
-        if let Some(flush) = appended.flush {
-            partition.changed(flush, slot);
-        }
-        let produced = Produced {
-            base_offset: appended.base_offset,
-            log_append_time_ms: appended.log_append_time,
-            log_start: partition.log.start_offset(),
-        };
-        let waiter = match own {
-            Some((req, _)) => LogWaiter::Coordinator(req),
-            None => LogWaiter::Produced {
-                ack: ack.place,
-                slot: place,
-                produced,
-            },
-        };
-        let end = appended.last_offset.plus(1);
-        partition.has_moved(&mut self.roles);
-        let until = match partition.leads_others() && mark == Mark::Committed {
-            true => ack.until,
-            false => Mono::NEVER,
-        };
-        let leader = partition.leader.as_mut();
-        match leader.and_then(|it| it.wait(&partition.log, mark, (end, until), waiter)) {
-            None => {
-                match is_own {
-                    true => self.acks.add_own(),
-                    false => ack.waiting += 1,
-                }
-                let log = partition.log.id();
-                self.may_be_late(now.mono, log, until);
-            }
-            Some(_) => ack.results.push((place, Ok(produced))),
-        }
-    }
-
-    /// Appends a batch of the broker's own to one of its internal topics. Returns the offset behind it, for
-    /// [`Owner::tell_when_committed`].
-    pub fn append_internal(
-        &mut self,
-        now: Now,
-        log: LogId,
-        batch: Bytes,
-    ) -> Result<Offset, Refused> {
-        let info = crate::record::parse(&batch)
-            .map_err(|error| Refused::because(ErrorCode::UnknownServerError, error.to_string()))?;
-        let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err(self.missing(log).into());
-        };
-        if partition.leader.is_none() {
-            return Err(ErrorCode::NotLeaderOrFollower.into());
-        }
-        let slot = &mut self.slots[partition.slot];
-        let appended = partition
-            .log
-            .append_internal(now, batch, &info, &mut slot.store)?;
-        if let Some(flush) = appended.flush {
-            partition.changed(flush, slot);
-        }
-        partition.has_moved(&mut self.roles);
-        Ok(appended.last_offset.plus(1))
-    }
-
-    /// Appends a batch to one of the broker's own logs with this leader epoch, if that is where the log ends.
-    ///
-    /// # Errors
-    /// It ends elsewhere, or has batches of a later epoch; nothing is changed then.
-    pub fn append_at(
-        &mut self,
-        now: Now,
-        log: LogId,
-        (offset, epoch): (Offset, LeaderEpoch),
-        batch: Bytes,
-    ) -> Result<(), String> {
-        let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err(format!("log {log} is not there"));
-        };
-        let (end, newest) = (partition.log.end_offset(), partition.log.leader_epoch());
-        if end != offset || newest > epoch {
-            return Err(format!(
-                "it ends at {end} in epoch {newest}, and what follows is of {offset} in epoch {epoch}"
-            ));
-        }
-        let slot = &mut self.slots[partition.slot];
-        if let Some(flush) = partition.log.begin_epoch(epoch, &mut slot.store) {
-            partition.changed(flush, slot);
-        }
-        let appended = self.append_internal(now, log, batch);
-        appended.map(drop).map_err(|refused| refused.to_string())
-    }
-
-    /// Where one of the broker's own logs begins and ends. One that is new begins at this offset.
-    pub fn begin_at(&mut self, now: Now, log: LogId, offset: Offset) -> (Offset, Offset) {
-        let span = |owner: &Self| {
-            let open = owner.partitions.get(&log);
-            open.map(|open| (open.log.start_offset(), open.log.end_offset()))
-        };
-        if span(self).is_some_and(|(_, end)| end == Offset(0)) {
-            self.begin_anew(now, log, offset);
-        }
-        span(self).unwrap_or_default()
     }
 
     /// Drops all of one of the broker's own logs, which begins anew at this offset.
@@ -455,6 +308,7 @@ impl Owner {
             fx.ops = ops;
         }
         self.checkpoint_wanted = false;
+        self.show(fx.now.mono);
     }
 
     /// Goes on with a pass of retention, or begins one when it is time and none is under way.
@@ -559,6 +413,7 @@ impl Owner {
                 }
                 StoreEvent::Durable(flush) => {
                     let durable = &mut self.slots[index].durable;
+                    self.board.flushes.add(flush.0.saturating_sub(durable.0));
                     *durable = flush.max(*durable);
                     self.tell_durable(fx);
                 }
@@ -671,6 +526,8 @@ impl Owner {
         if let Some(partition) = self.partitions.remove(&log) {
             let producers = partition.log.producer_entries();
             self.producers.changed(producers, 0);
+            self.board
+                .stands(partition.standing, PartitionStanding::default());
             if self.roles.replicates {
                 self.roles.reassigned.insert(log);
             }
@@ -713,8 +570,10 @@ impl Owner {
                 partition: index,
             };
             self.open_log(now, slot, partition.log, label, log_config);
+            self.count_topic(partition.log, topic);
         }
         self.assign(now.mono, partition, config.min_insync_replicas);
+        self.show_standing(partition, config.min_insync_replicas);
     }
 
     /// Opens a recovered log or creates it.
@@ -750,6 +609,8 @@ impl Owner {
             slot: index,
             changed: slot.durable,
             has_lost: false,
+            counts: Arc::default(),
+            standing: PartitionStanding::default(),
         };
         self.producers.changed(0, open.log.producer_entries());
         self.partitions.insert(id, open);

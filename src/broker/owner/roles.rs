@@ -166,6 +166,7 @@ impl Owner {
         else {
             return;
         };
+        self.show_resigned(log);
         self.watches.gone(log);
         if !leader.is_idle() {
             self.resigned.push_back((leader, why));

@@ -225,22 +225,25 @@ impl From<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::stats::LiveStats;
+    use super::super::turns::LiveTurns;
     use super::super::{Stage, Trace};
     use super::*;
     use crate::base::Mono;
     use crate::base::crc::crc32c;
 
     fn report() -> Report {
-        let mut turns = Turns::default();
+        let turns = LiveTurns::default();
         turns.add(2_000_000);
-        let mut stats: [Stats; 3] = Default::default();
-        for (i, stats) in stats.iter_mut().enumerate() {
+        let stats: [Stats; 3] = std::array::from_fn(|i| {
+            let live = LiveStats::default();
             let mut trace = Trace::new(0, 10, Mono(0));
             trace.pass(Stage::Queue, Mono(500));
             trace.pass(Stage::Sync, Mono(1_000_000 << i));
             trace.unpark(Mono(9_000_000_000));
-            stats.add(&trace);
-        }
+            live.add(&trace);
+            live.read()
+        });
         Report {
             node: -7,
             started_ms: i64::MIN,
@@ -263,7 +266,7 @@ mod tests {
                 },
                 Slow::default(),
             ],
-            turns,
+            turns: turns.read(),
             disk_reads: DiskReads::of([1, 0, u64::MAX, 4, 5, 6, 7]),
         }
     }

@@ -1,5 +1,7 @@
 //! How what replies have from the disk was read.
 
+use crate::base::Counter;
+
 /// Counters that only grow, as in [`Stats`](super::stats::Stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskReads {
@@ -46,6 +48,13 @@ impl DiskReads {
             unclean,
             slow,
             slow_us,
+        }
+    }
+
+    /// These in the counters that others may look at.
+    pub(super) fn show(self, live: &[Counter; 7]) {
+        for (counter, count) in live.iter().zip(self.all()) {
+            counter.set(count);
         }
     }
 

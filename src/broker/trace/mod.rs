@@ -10,6 +10,7 @@
 //! reads once per input. What one input takes on the core is therefore seen when the next one
 //! comes: parsing and, on the same core, appending end with the input after the request.
 
+mod board;
 mod buckets;
 mod codec;
 mod disk_reads;
@@ -17,17 +18,20 @@ mod report;
 mod stage;
 mod stamps;
 mod stats;
+mod topics;
 mod tracer;
 mod turns;
 mod units;
 mod walk;
 
+pub use board::{Board, PartitionStanding, TopicCounts};
 pub use buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
 pub use disk_reads::{DiskReads, SLOW_SEND_US};
 pub use report::{Report, Slow};
 pub use stage::{STAGES, Stage};
 pub use stamps::{FetchStamps, FlushStamps, ProduceStamps};
-pub use stats::{RequestKind, Stats};
+pub use stats::{PARKED, RequestKind, Row, Stats};
+pub(super) use topics::CountedTopics;
 pub(super) use tracer::{ClientName, Tracer};
 pub use turns::Turns;
 pub(super) use walk::Trace;

@@ -94,9 +94,9 @@ impl Report {
             started_ms: 0,
             shards: 1,
             at_ns: now.0,
-            stats: RequestKind::ALL.map(|class| tracer.stats(class).clone()),
+            stats: RequestKind::ALL.map(|class| tracer.stats(class)),
             slowest: slowest.collect(),
-            turns: tracer.turns().clone(),
+            turns: tracer.turns(),
             disk_reads: tracer.disk_reads_so_far(),
         }
     }

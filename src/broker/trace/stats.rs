@@ -5,6 +5,7 @@ use super::buckets::{BUCKETS, bucket_of, upper_ns};
 use super::stage::{STAGES, Stage};
 use super::units::ns;
 use super::walk::Trace;
+use crate::base::Counter;
 
 /// Kinds of requests that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,22 +73,79 @@ impl Default for Stats {
     }
 }
 
-impl Stats {
-    pub(super) fn add(&mut self, trace: &Trace) {
-        let row = &mut self.rows[bucket_of(trace.total())];
-        row.count += 1;
+/// [`Stats`] that a shard adds to, and others may look at.
+#[derive(Debug)]
+pub struct LiveStats {
+    rows: Box<[LiveRow; BUCKETS]>,
+    stages: Box<[[Counter; BUCKETS]; STAGES + 1]>,
+    parked_ns: Counter,
+}
+
+/// A [`Row`] of them.
+#[derive(Debug, Default)]
+struct LiveRow {
+    count: Counter,
+    spent: [Counter; STAGES],
+}
+
+impl Default for LiveStats {
+    fn default() -> Self {
+        Self {
+            rows: Box::new(std::array::from_fn(|_| LiveRow::default())),
+            stages: Box::new(std::array::from_fn(|_| counters())),
+            parked_ns: Counter::default(),
+        }
+    }
+}
+
+/// A counter for each bucket.
+pub(super) fn counters() -> [Counter; BUCKETS] {
+    std::array::from_fn(|_| Counter::default())
+}
+
+impl LiveStats {
+    pub(super) fn add(&self, trace: &Trace) {
+        let row = &self.rows[bucket_of(trace.total())];
+        row.count.add(1);
         for (stage, units) in trace.spent.iter().enumerate() {
             // Those that a request did not meet, half of them, cost nothing.
             if *units > 0 {
-                row.spent[stage] += ns(*units);
-                self.stages[stage][bucket_of(u64::from(*units))] += 1;
+                row.spent[stage].add(ns(*units));
+                self.stages[stage][bucket_of(u64::from(*units))].add(1);
             }
         }
         if trace.parked > 0 {
-            self.stages[PARKED][bucket_of(u64::from(trace.parked))] += 1;
+            self.stages[PARKED][bucket_of(u64::from(trace.parked))].add(1);
+            self.parked_ns.add(ns(trace.parked));
         }
     }
 
+    /// As they are now.
+    #[must_use]
+    pub fn read(&self) -> Stats {
+        let mut stats = Stats::default();
+        for (row, live) in stats.rows.iter_mut().zip(self.rows.iter()) {
+            row.count = live.count.get();
+            for (spent, live) in row.spent.iter_mut().zip(&live.spent) {
+                *spent = live.get();
+            }
+        }
+        for (stage, live) in stats.stages.iter_mut().zip(self.stages.iter()) {
+            for (count, live) in stage.iter_mut().zip(live) {
+                *count = live.get();
+            }
+        }
+        stats
+    }
+
+    /// Nanoseconds that fetches waited for records, together.
+    #[must_use]
+    pub fn parked_ns(&self) -> u64 {
+        self.parked_ns.get()
+    }
+}
+
+impl Stats {
     /// Changes each counter by the one of the other.
     fn with(&mut self, other: &Self, change: impl Fn(&mut u64, u64)) {
         for (row, other) in self.rows.iter_mut().zip(other.rows.iter()) {
@@ -185,13 +243,13 @@ mod tests {
     }
 
     fn stats() -> Stats {
-        let mut stats = Stats::default();
+        let stats = LiveStats::default();
         for _ in 0..98 {
             stats.add(&trace(1000, 100_000));
         }
         stats.add(&trace(3_000_000, 100_000));
         stats.add(&trace(1000, 8_000_000));
-        stats
+        stats.read()
     }
 
     #[test]
@@ -231,8 +289,10 @@ mod tests {
     #[test]
     fn two_looks_give_what_was_between() {
         let before = stats();
-        let mut after = before.clone();
-        after.add(&trace(7, 77_000));
+        let more = LiveStats::default();
+        more.add(&trace(7, 77_000));
+        let mut after = more.read();
+        after.merge(&before);
         let mut merged = after.clone();
         merged.merge(&before);
         assert_eq!(merged.count(), 201);

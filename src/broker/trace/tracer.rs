@@ -1,6 +1,9 @@
 //! What a shard remembers of finished requests: counts for ever, the slowest for a
 //! while. Its memory is the same from its start to its end.
 
+use std::sync::Arc;
+
+use super::board::Board;
 use super::disk_reads::DiskReads;
 use super::stage::STAGES;
 use super::stats::{RequestKind, Stats};
@@ -90,7 +93,6 @@ impl Slowest {
 /// The requests of one kind.
 #[derive(Debug)]
 struct Kind {
-    stats: Stats,
     ever: Slowest,
     /// Of the current window and the one before.
     windows: [Slowest; 2],
@@ -100,63 +102,68 @@ struct Kind {
 #[derive(Debug)]
 pub struct Tracer {
     kinds: [Kind; RequestKind::ALL.len()],
-    turns: Turns,
-    disk_reads: DiskReads,
+    /// Where it counts.
+    board: Arc<Board>,
     /// When the current window began.
     window: Mono,
 }
 
 impl Tracer {
-    /// Without requests.
-    pub fn new() -> Self {
+    /// Without requests; it counts on this board.
+    pub fn new(board: Arc<Board>) -> Self {
         Self {
             kinds: std::array::from_fn(|_| Kind {
-                stats: Stats::default(),
                 ever: Slowest::new(),
                 windows: [Slowest::new(), Slowest::new()],
             }),
-            turns: Turns::default(),
-            disk_reads: DiskReads::default(),
+            board,
             window: Mono(0),
         }
     }
 
     /// A turn of the shard took this long.
-    pub fn turn(&mut self, ns: u64) {
-        self.turns.add(ns);
+    pub fn turn(&self, ns: u64) {
+        self.board.turns.add(ns);
+    }
+
+    /// So many bytes of batches are in the reply to a fetch.
+    pub fn fetched(&self, bytes: u64) {
+        self.board.fetched_bytes.add(bytes);
     }
 
     /// What the driver has counted so far.
-    pub fn disk_reads(&mut self, counts: DiskReads) {
-        self.disk_reads = counts;
+    pub fn disk_reads(&self, counts: DiskReads) {
+        counts.show(&self.board.disk_reads);
     }
 
     /// See [`Tracer::disk_reads`].
-    pub const fn disk_reads_so_far(&self) -> DiskReads {
-        self.disk_reads
+    pub fn disk_reads_so_far(&self) -> DiskReads {
+        self.board.disk_reads()
     }
 
     /// The turns of the shard.
-    pub const fn turns(&self) -> &Turns {
-        &self.turns
+    pub fn turns(&self) -> Turns {
+        self.board.turns.read()
     }
 
     /// Takes a request whose answer has left.
     pub fn finish(&mut self, trace: &Trace, client: &ClientName, now: Mono) {
+        self.board.finished(trace);
         // Looking changes nothing that is looked at.
         if !trace.answered || trace.key == Api::EXPLAIN {
             return;
         }
         self.turn_window(now);
-        let kind = &mut self.kinds[RequestKind::of(trace.key) as usize];
-        kind.stats.add(trace);
+        let class = RequestKind::of(trace.key);
+        self.board.stats[class as usize].add(trace);
+        let kind = &mut self.kinds[class as usize];
         let total = trace.total();
         let slow = || SlowTrace {
             key: trace.key,
             client: *client,
             log: trace.log,
             partitions: trace.partitions,
-            bytes: trace.bytes,
+            bytes: trace.received.max(trace.replied),
             finished: now,
             spent: trace.spent,
             parked: trace.parked,
@@ -183,8 +190,8 @@ impl Tracer {
     }
 
     /// The counts of a kind.
-    pub fn stats(&self, class: RequestKind) -> &Stats {
-        &self.kinds[class as usize].stats
+    pub fn stats(&self, class: RequestKind) -> Stats {
+        self.board.stats[class as usize].read()
     }
 
     /// The slowest requests since the start, then those of the last one or two windows.
@@ -221,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_slowest_are_kept_and_no_more() {
-        let mut tracer = Tracer::new();
+        let mut tracer = Tracer::new(Arc::default());
         let many = 10 * SLOWEST_KEPT as u64;
         for i in 0..many {
             // In an order that is neither up nor down.
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn kinds_do_not_push_each_other_out() {
-        let mut tracer = Tracer::new();
+        let mut tracer = Tracer::new(Arc::default());
         finish(&mut tracer, 0, 5, 1);
         for i in 0..100 {
             finish(&mut tracer, 1, 1000 + i, 1);
@@ -246,7 +253,7 @@ mod tests {
 
     #[test]
     fn windows_pass() {
-        let mut tracer = Tracer::new();
+        let mut tracer = Tracer::new(Arc::default());
         let window = SLOWEST_WINDOW_MS;
         finish(&mut tracer, 0, 900, window);
         finish(&mut tracer, 0, 100, 2 * window);

@@ -2,6 +2,8 @@
 //! turn no other request of the core gets on, so its longest is what anyone may have to wait for another.
 
 use super::buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
+use super::stats::counters;
+use crate::base::Counter;
 
 /// The turns of a shard that were told. Counters that only grow, as in [`Stats`](super::stats::Stats).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +15,35 @@ impl Default for Turns {
     }
 }
 
-impl Turns {
-    pub(super) fn add(&mut self, ns: u64) {
-        self.0[bucket_of(ns >> UNIT_BITS)] += 1;
+/// [`Turns`] that a shard adds to, and others may look at.
+#[derive(Debug)]
+pub struct LiveTurns(Box<[Counter; BUCKETS]>);
+
+impl Default for LiveTurns {
+    fn default() -> Self {
+        Self(Box::new(counters()))
+    }
+}
+
+impl LiveTurns {
+    pub(super) fn add(&self, ns: u64) {
+        self.0[bucket_of(ns >> UNIT_BITS)].add(1);
     }
 
+    /// As they are now.
+    #[must_use]
+    pub fn read(&self) -> Turns {
+        Turns(Box::new(self.counts()))
+    }
+
+    /// How many there are of each bucket.
+    #[must_use]
+    pub fn counts(&self) -> [u64; BUCKETS] {
+        std::array::from_fn(|bucket| self.0[bucket].get())
+    }
+}
+
+impl Turns {
     fn with(&mut self, other: &Self, change: impl Fn(u64, u64) -> u64) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0.iter()) {
             *mine = change(*mine, *theirs);
@@ -60,11 +86,13 @@ mod tests {
 
     #[test]
     fn two_looks_give_the_longest_in_between() {
-        let mut turns = Turns::default();
+        let live = LiveTurns::default();
+        let mut turns = live.read();
         assert_eq!((turns.count(), turns.longest_ns()), (0, 0));
-        turns.add(9_000_000);
-        let before = turns.clone();
-        turns.add(300_000);
+        live.add(9_000_000);
+        let before = live.read();
+        live.add(300_000);
+        turns = live.read();
         assert!((9_000_000..=10_125_000).contains(&turns.longest_ns()));
         turns.subtract(&before);
         assert_eq!(turns.count(), 1);

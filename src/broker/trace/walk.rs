@@ -14,8 +14,10 @@ pub struct Trace {
     pub partitions: u32,
     /// The log of the first partition; 0 if there is none.
     pub log: LogId,
-    /// Of the request, and of the reply if that is larger.
-    pub bytes: u32,
+    /// Bytes of the request.
+    pub received: u32,
+    /// Bytes of the reply.
+    pub replied: u32,
     /// Whether there is a reply to wait for.
     pub answered: bool,
     last: Mono,
@@ -32,7 +34,8 @@ impl Trace {
             key,
             partitions: 0,
             log: LogId(0),
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            received: u32::try_from(bytes).unwrap_or(u32::MAX),
+            replied: 0,
             answered: true,
             last: at,
             spent: [0; STAGES],
@@ -72,7 +75,7 @@ impl Trace {
     /// The reply has so many bytes; none means that the request is not answered at all.
     pub fn replied(&mut self, bytes: usize) {
         self.answered = bytes > 0;
-        self.bytes = self.bytes.max(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.replied = u32::try_from(bytes).unwrap_or(u32::MAX);
     }
 
     /// Latency so far, in units of 64 ns.

@@ -472,6 +472,8 @@ impl Fetches {
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
         let mut last = None;
         let may_hint = fetch.version >= LEADERS_FROM;
+        let bytes = fetch.slots.iter().map(|slot| slot.found.bytes as u64).sum();
+        front.tracer.fetched(bytes);
         let mut leaders = LeaderHints::new(front, fetch.reply_to, may_hint);
         let mut noting = self.sessions.noting(fx.now, fetch.session, &fetch.topics);
         for slot in fetch.slots {

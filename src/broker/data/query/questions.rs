@@ -454,7 +454,13 @@ mod tests {
     #[test]
     fn the_answer_to_a_long_one_is_not_copied_as_it_becomes_more() {
         const SLICES: usize = 5;
-        let front = Front::new(Arc::new(BrokerConfig::default()), Vec::new(), 1, 1);
+        let front = Front::new(
+            Arc::new(BrokerConfig::default()),
+            Vec::new(),
+            1,
+            1,
+            Arc::default(),
+        );
         assert!(of(3).is_short(&front).unwrap());
         let mut questions = of(SLICES * LISTED_PER_SLICE);
         assert!(!questions.is_short(&front).unwrap());
