@@ -86,7 +86,16 @@ impl Log {
     ) -> Result<Appended, Refused> {
         let producer = (end.producer_id, end.producer_epoch);
         let coordinator_epoch = end.coordinator_epoch;
-        (self.producers).check_end(producer, coordinator_epoch, end.version)?;
+        let checked = (self.producers).check_end(producer, coordinator_epoch, end.version);
+        if let Err(refused) = checked {
+            if refused.code == ErrorCode::InvalidProducerEpoch {
+                // A newer epoch is known, and nothing of that transaction open; nor may anything begin in it, now that
+                // it ends, when the newer epoch is forgotten.
+                let epoch = end.producer_epoch - i16::from(end.version >= 2);
+                self.verifications.forget(end.producer_id, epoch);
+            }
+            return Err(refused);
+        }
         let marker = EndMarker {
             commits: end.commits,
             coordinator_epoch,

@@ -358,6 +358,30 @@ mod tests {
         assert_eq!(f.log.last_stable(), Offset(2));
     }
 
+    /// The end of a transaction of which nothing is here, since a newer epoch is known, takes back that it may begin:
+    /// the newer epoch may be forgotten, and no other end comes.
+    #[test]
+    fn a_transaction_that_has_ended_does_not_begin_when_a_newer_epoch_is_forgotten() {
+        for version in [0, 2] {
+            let mut f = Fixture::new(LogConfig::default(), 0);
+            f.verified(7, 5);
+            let mut newer = Draft::plain(&[START_MS], 10);
+            newer.producer = Some((7, 9, 0));
+            assert_eq!(append(&mut f, &newer), Ok(0));
+            let end = EndOfTransaction {
+                producer_id: 7,
+                producer_epoch: 5 + i16::from(version >= 2),
+                coordinator_epoch: 0,
+                commits: false,
+                version,
+            };
+            let ended = f.log.append_end(f.now, &end, &mut f.disk.store);
+            let code = ended.map_err(|refused| refused.code).map(drop);
+            assert_eq!(code, Err(ErrorCode::InvalidProducerEpoch));
+            assert!(f.log.verifications.by_producer.is_empty());
+        }
+    }
+
     #[test]
     fn ends_are_fenced() {
         let mut f = Fixture::new(LogConfig::default(), 0);

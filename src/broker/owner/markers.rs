@@ -34,8 +34,10 @@ impl Owner {
         marker: MarkerPart,
     ) -> Result<(), ErrorCode> {
         let MarkerPart { slot, log: id, .. } = marker;
-        // What is kept for the broker is for this too: it ends what keeps others from reading.
-        if self.partitions.contains_key(&id) && !self.has_room(id, MARKER_ROOM_BYTES, false) {
+        // What is kept for the broker is for this too, if the broker wants it: it ends what keeps others from reading.
+        let is_of_client = matches!(asker, MarkerAsker::Client(_));
+        if self.partitions.contains_key(&id) && !self.has_room(id, MARKER_ROOM_BYTES, is_of_client)
+        {
             return Err(ErrorCode::KafkaStorageError);
         }
         (self.may_wait(id, Mark::Committed)).map_err(|refused| refused.code)?;
@@ -57,7 +59,7 @@ impl Owner {
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
         let appended = appended.map_err(|refused| {
-            let is_sure = matches!(asker, MarkerAsker::Client(_))
+            let is_sure = is_of_client
                 || refused.code != ErrorCode::InvalidProducerEpoch
                 || partition.log.is_settled_with(marker.producer_id);
             match is_sure {
