@@ -152,13 +152,12 @@ impl TopicRegex {
             self.worked += self.places.come_to(&self.nfa, start, (name, 0));
             0
         });
-        while let Some(&byte) = name.get(read)
-            && !self.places.waiting.is_empty()
-        {
-            if self.worked >= PLACES_PER_WORK {
-                *left = left.saturating_sub(self.worked / PLACES_PER_WORK);
-                self.worked %= PLACES_PER_WORK;
-            }
+        loop {
+            // Also what was looked at before the first byte, which may be all that there is.
+            *left = left.saturating_sub(self.worked / PLACES_PER_WORK);
+            self.worked %= PLACES_PER_WORK;
+            let byte = name.get(read).filter(|_| !self.places.waiting.is_empty());
+            let Some(&byte) = byte else { break };
             if *left == 0 {
                 self.read = Some(read);
                 return None;
@@ -232,6 +231,15 @@ mod tests {
             TopicRegex::new("(((a{99}){99}){99}){99}").is_none(),
             "it is too large"
         );
+    }
+
+    /// Where all ways end before anything is read, that costs what it takes, too.
+    #[test]
+    fn what_is_looked_at_before_the_first_byte_counts() {
+        let mut regex = TopicRegex::new("(?:(?:$a)?){1000}$a").unwrap();
+        let mut left = 4096;
+        assert_eq!(regex.go_on("name", &mut left), Some(false));
+        assert!(left < 4096 - 50, "{left}");
     }
 
     /// However long it takes, it takes little at a time.
