@@ -110,11 +110,19 @@ impl Log {
         Ok(appended)
     }
 
-    /// Whether all that is known here of a producer is committed: no other leader will know less.
+    /// Whether it is committed that a producer is in the epoch that is known here: no other leader will know less.
     #[must_use]
     pub fn is_settled_with(&self, producer_id: i64) -> bool {
         let known = self.producers.get(producer_id);
-        known.is_none_or(|known| known.last_offset() < self.high_watermark())
+        let is_committed = |offset| offset < self.high_watermark();
+        // One that never stops to write has always something that is not; all its batches are of one epoch.
+        known.is_none_or(|known| {
+            is_committed(known.last_offset())
+                || known
+                    .batches()
+                    .iter()
+                    .any(|it| is_committed(it.last_offset()))
+        })
     }
 
     /// Appends a batch of the broker's own: no limit on its size but the segment's, no bounds on

@@ -383,6 +383,23 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_is_settled_when_the_first_batch_of_it_is_committed() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        assert!(f.log.is_settled_with(7), "nothing is known");
+        let mut plain = Draft::plain(&[START_MS], 10);
+        plain.producer = Some((7, 9, 0));
+        assert_eq!(append(&mut f, &plain), Ok(0));
+        assert!(!f.log.is_settled_with(7));
+        f.settle();
+        plain.producer = Some((7, 9, 1));
+        assert_eq!(append(&mut f, &plain), Ok(1));
+        assert!(f.log.is_settled_with(7), "however much follows");
+        plain.producer = Some((7, 10, 0));
+        assert_eq!(append(&mut f, &plain), Ok(2));
+        assert!(!f.log.is_settled_with(7), "a newer one is not");
+    }
+
+    #[test]
     fn ends_are_fenced() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.verified(7, 5);

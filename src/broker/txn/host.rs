@@ -204,6 +204,7 @@ impl TxnCoordinators {
     /// A partition is led here no more, or in another epoch. What is on its way ends.
     fn give_up(&mut self, partition: i32) {
         self.loads.forget(partition);
+        self.markers.forget(partition);
         self.host.unload(partition);
     }
 

@@ -172,6 +172,12 @@ impl MarkerSending {
         marked
     }
 
+    /// A partition is coordinated here no more. What comes of its markers is nothing to who coordinates it here later,
+    /// whose rounds begin anew.
+    pub fn forget(&mut self, partition: i32) {
+        self.sent.retain(|_, sent| sent.of.0 != partition);
+    }
+
     /// A shard of this node has written some, or refused them.
     pub fn written(&mut self, number: u64, results: &[(u32, ErrorCode)]) -> Option<Marked> {
         let sent = self.sent.get_mut(&number)?;
@@ -282,5 +288,32 @@ fn request(
         // It is in the version, and its names are those of topics.
         body: body.unwrap_or_default(),
         listener: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::name;
+
+    #[test]
+    fn what_comes_of_markers_is_for_who_has_sent_them() {
+        let mut sending = MarkerSending::default();
+        for (number, partition) in [(1, 4), (2, 5)] {
+            let sent = Sent {
+                of: (partition, name("id"), 1),
+                version: TxnVersion::V2,
+                partitions: vec![Some((name("topic"), 0))],
+                left: 1,
+            };
+            sending.sent.insert(number, sent);
+            sending.order.push_back((Mono(number), number));
+        }
+        sending.forget(4);
+        let ok = [(0, ErrorCode::None)];
+        assert!(sending.written(1, &ok).is_none());
+        let marked = sending.written(2, &ok).unwrap();
+        assert_eq!((marked.partition, marked.results.len()), (5, 1));
+        assert!(sending.overdue(Mono(9)).is_none() && sending.order.is_empty());
     }
 }
