@@ -421,7 +421,8 @@ impl Described {
                 client_id: member.client_id.clone(),
                 client_host: member.client_host.clone(),
                 metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
-                assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
+                // What it has until the rebalance is over.
+                assignment: member.assignment.clone(),
             };
             left = left.checked_sub(described.things())?;
             Some(described)

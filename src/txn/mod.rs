@@ -46,4 +46,4 @@ mod version_2_tests;
 
 pub use coordinator::{TxnConfig, TxnCoordinator, TxnUsage};
 pub use effect::{EndTxn, InitTxn, MarkersToSend, NeedsId, TxnEffect, TxnProducer};
-pub use state::{TxnFacts, TxnPartition, TxnState, TxnVersion};
+pub use state::{NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnVersion};

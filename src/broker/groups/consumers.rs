@@ -71,8 +71,11 @@ pub fn consumer_group_heartbeat(
     }
     let client_id = header.client_id.as_ref().map(name).unwrap_or_default();
     let request = heartbeat_request(client_id, Name::from(&*cx.client_host), request);
-    // From version 1 on a member brings an id of its own.
-    if header.version >= 1 && request.member.trim().is_empty() && request.flaw().is_none() {
+    // From version 1 on a member brings an id of its own; in version 0 it was given one by its first answer.
+    if (header.version >= 1 || request.epoch > 0)
+        && request.member.trim().is_empty()
+        && request.flaw().is_none()
+    {
         let why = "MemberId can't be empty.".to_owned();
         let refused = ConsumerReply::refused(ErrorCode::InvalidRequest, why);
         return Ok(GroupPlan::known(heartbeat_response(refused)));

@@ -11,6 +11,7 @@ use crate::base::{ErrorCode, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::slots::Slots;
 use crate::broker::msg::MarkerPart;
+use crate::txn::NO_PRODUCER_ID;
 use crate::wire::{RequestHeader, WireError, encode_response};
 
 /// A request whose markers are on their way.
@@ -39,6 +40,11 @@ impl MarkersAsked {
             for topic in &marker.topics {
                 for index in &topic.partition_indexes {
                     let (shard, log) = match front.led_log(&topic.name, *index) {
+                        // As Kafka answers who ends transactions of no producer.
+                        Ok(_) if marker.producer_id == NO_PRODUCER_ID => {
+                            slots.push(Some(ErrorCode::UnknownServerError));
+                            continue;
+                        }
                         Ok(found) => found,
                         Err(error) => {
                             slots.push(Some(error));

@@ -160,10 +160,6 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("describeconfigs", r"DescribeConfigs include_synonyms turned v\d", "results.configs.synonyms: .*"),
         ("described", r"DescribeConfigs type 2, topic v\d", "results.configs.synonyms: .*"),
     ],
-    TODO + "a marker of no producer (id -1) is written": [
-        ("writetxnmarkers", r"WriteTxnMarkers markers.producer_id -1 v\d",
-         "markers.topics.partitions.error_code: UNKNOWN_SERVER_ERROR -> NONE"),
-    ],
     TODO + "the size of the disk": [
         ("describelogdirs",
          r"DescribeLogDirs (a byte more|a tag that nobody knows|as it should be|nothing said|topics (empty|null|twice)|topics.partitions (empty|twice)|topics.topic (blank|empty|long)) v5",
@@ -188,10 +184,6 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
          r"IncrementalAlterConfigs ((all brokers|broker): (nobody's, operation [023]|of each, operation [123]|read only, operation 1)|group: .*|logger: .*, operation [23]|metrics: .*, operation [123]|"
                     r"no (group|topic): .*, operation [23]) v\d", r"responses.error_code: \w+ -> \w+"),
     ],
-    TODO + "the members' assignments during a rebalance, which Kafka goes on to tell": [
-        ("classic-rebalance", r"DescribeGroups (completing|preparing): (plain|with rights) v\d",
-         "groups.members.member_assignment: all -> "),
-    ],
     TODO + "a group's first epoch is 2 in Kafka 4.4, 1 here, and what follows from that": [
         ("consumer-first",
          r"ConsumerGroupHeartbeat first: (a long member|an empty topic|as it should be|both|instance|no such topic|rack|range|the same topic twice|timeout 0|uniform) v\d",
@@ -211,9 +203,6 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("both-protocols", "ConsumerGroupHeartbeat to a classic group with offsets alone v1", "member_epoch: 2 -> 1"),
         ("consumergroupheartbeat",
          r"ConsumerGroupHeartbeat (a byte more|a tag that nobody knows|as it should be|group_id blank|group_id long|instance_id blank|instance_id long|instance_id null|member_id blank|member_id empty(?= v0)|member_id long|rack_id blank|rack_id long|rack_id null|server_assignor null|subscribed_topic_names twice|subscribed_topic_regex blank|subscribed_topic_regex empty|subscribed_topic_regex long|subscribed_topic_regex null|topic_partitions empty) v\d", "member_epoch: 2 -> 1"),
-    ],
-    TODO + "a later heartbeat without a member id is INVALID_REQUEST": [
-        ("consumer-later", "ConsumerGroupHeartbeat later: no member v0", "error_code: INVALID_REQUEST -> UNKNOWN_MEMBER_ID"),
     ],
     "the answer to a JoinGroup that is refused names the member that asked": [
         ("consumer-state", r"JoinGroup consumers: metadata that is none v\d", "member_id:  -> nobody"),
