@@ -651,7 +651,9 @@ class Joined:
                 self.errors.append(message.error())
             elif message is not None:
                 self.values.append(message.value())
-                self._consumer.commit(message, asynchronous=False)
+                # What is refused of a commit is not raised.
+                refused = [partition.error for partition in self._consumer.commit(message, asynchronous=False) if partition.error]
+                self.errors.extend(refused)
 
     def close(self):
         self._stops.set()
