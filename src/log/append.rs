@@ -91,7 +91,7 @@ impl Log {
             if refused.code == ErrorCode::InvalidProducerEpoch {
                 // A newer epoch is known, and nothing of that transaction open; nor may anything begin in it, now that
                 // it ends, when the newer epoch is forgotten.
-                let epoch = end.producer_epoch - i16::from(end.version >= 2);
+                let epoch = (end.producer_epoch).saturating_sub(i16::from(end.version >= 2));
                 self.verifications.forget(end.producer_id, epoch);
             }
             return Err(refused);

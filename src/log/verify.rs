@@ -382,6 +382,27 @@ mod tests {
         }
     }
 
+    /// A client may send any epoch.
+    #[test]
+    fn the_least_epoch_ends_nothing() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.verified(7, 5);
+        let mut newer = Draft::plain(&[START_MS], 10);
+        newer.producer = Some((7, 9, 0));
+        assert_eq!(append(&mut f, &newer), Ok(0));
+        let end = EndOfTransaction {
+            producer_id: 7,
+            producer_epoch: i16::MIN,
+            coordinator_epoch: 0,
+            commits: false,
+            version: 2,
+        };
+        let ended = f.log.append_end(f.now, &end, &mut f.disk.store);
+        let code = ended.map_err(|refused| refused.code).map(drop);
+        assert_eq!(code, Err(ErrorCode::InvalidProducerEpoch));
+        assert!(f.log.verifications.is_verified(7, 5));
+    }
+
     #[test]
     fn an_epoch_is_settled_when_the_first_batch_of_it_is_committed() {
         let mut f = Fixture::new(LogConfig::default(), 0);
