@@ -95,7 +95,7 @@ pub fn page() -> String {
          `millrace.metrics.listener=127.0.0.1:9644` has a broker answer `GET /metrics` there with what Prometheus \
          reads, `/health/live` and `/health/ready` with 200 or 503, and `/version`. Counters begin anew with each \
          start; `shard` is the number of a core's thread. No shard does anything for it: another thread reads what \
-         they count.\n\n| Metric | MetricKind | Labels | Meaning |\n|---|---|---|---|\n",
+         they count.\n\n| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n",
     );
     for metric in METRICS {
         let labels = match metric.labels {

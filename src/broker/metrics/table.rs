@@ -28,6 +28,24 @@ macro_rules! by_shard {
     };
 }
 
+const fn row(
+    name: &'static str,
+    unit: In,
+    kind: MetricKind,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: Read,
+) -> Metric {
+    Metric {
+        name,
+        unit,
+        kind,
+        labels,
+        help,
+        read,
+    }
+}
+
 /// A row without labels.
 const fn plain(
     name: &'static str,
@@ -36,14 +54,7 @@ const fn plain(
     help: &'static str,
     read: Read,
 ) -> Metric {
-    Metric {
-        name,
-        unit,
-        kind,
-        labels: &[],
-        help,
-        read,
-    }
+    row(name, unit, kind, &[], help, read)
 }
 
 /// A row with a value for each shard.
@@ -54,26 +65,12 @@ const fn shards(
     help: &'static str,
     read: Read,
 ) -> Metric {
-    Metric {
-        name,
-        unit,
-        kind,
-        labels: &["shard"],
-        help,
-        read,
-    }
+    row(name, unit, kind, &["shard"], help, read)
 }
 
 /// A row that counts by topic.
 const fn topics(name: &'static str, unit: In, help: &'static str, read: Read) -> Metric {
-    Metric {
-        name,
-        unit,
-        kind: MetricKind::Counter,
-        labels: &["topic"],
-        help,
-        read,
-    }
+    row(name, unit, MetricKind::Counter, &["topic"], help, read)
 }
 
 /// Everything, in the order in which it is told.
