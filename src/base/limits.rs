@@ -185,9 +185,11 @@ pub const OPEN_TRANSACTIONS_PER_LOG_MAX: usize = 4096;
 pub const ABORTED_TRANSACTIONS_PER_LOG_MAX: usize = 65_536;
 /// Producers of a partition about whose transactions their coordinators are asked, or have said something.
 pub const VERIFICATIONS_PER_LOG_MAX: usize = 4096;
-/// For so long clients are still shown a broker that is lost, in ms, as by a Kafka with the default of
+/// For so long clients are still shown a broker that is lost or fenced, in ms, as by a Kafka with the default of
 /// `broker.session.timeout.ms`.
 pub const LOST_SHOWN_MS: u64 = 9_000;
+/// The same for one that is only silent: its clients do not see that themselves.
+pub const SILENT_SHOWN_MS: u64 = 1_000;
 /// Batches of one producer to one partition that may wait while its coordinator is asked; clients send five at a time.
 pub const VERIFIED_TOGETHER_MAX: usize = 16;
 /// Partitions in which one WriteTxnMarkers request may end transactions.

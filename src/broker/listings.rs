@@ -116,6 +116,7 @@ impl Listings {
             image: &making.image,
             config: &making.config,
             listener: making.call.listener,
+            now: fx.now.mono,
             rng: &mut front.rng,
             brokers: &front.brokers,
         };

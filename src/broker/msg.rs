@@ -364,8 +364,8 @@ pub enum Msg {
         /// Its part.
         report: Box<Report>,
     },
-    /// The nodes that clients should not be sent to for now, whatever the metadata says, and whether each is lost only
-    /// since a moment ago.
+    /// The nodes that clients should not be sent to for now, whatever the metadata says, and whether each is lost for
+    /// its silence alone.
     Lost(Vec<(NodeId, bool)>),
     /// A new metadata image, durable.
     Image {

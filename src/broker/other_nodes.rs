@@ -11,7 +11,6 @@ use super::msg::{Msg, PeerSaid, PeerStream, ReplicaHeard, ReplicaStream};
 use super::owner::Owner;
 use super::peers::{ClusterSetup, Peers, Verdict};
 use super::replicas::{Replication, is_for_replicas};
-use crate::base::limits::LOST_SHOWN_MS;
 use crate::base::{Mono, NodeId, ShardId};
 use crate::controller::Image;
 
@@ -22,9 +21,9 @@ pub(super) struct OtherNodes {
     pub peers: Option<Peers>,
     /// If there are others.
     pub replicas: Option<Replication>,
-    /// Nodes that are lost, and since when; what the shards know of that.
-    lost: BTreeMap<NodeId, Mono>,
-    told_lost: Vec<(NodeId, bool)>,
+    /// Nodes that are lost, as the shards know it, and whether each was silent when it was lost: what is not heard for
+    /// long is hung up by this node itself.
+    lost: BTreeMap<NodeId, bool>,
     shards: u16,
 }
 
@@ -40,7 +39,6 @@ impl OtherNodes {
             peers: peers.map(|cluster| Peers::new(ClusterSetup::clone(cluster), seed)),
             replicas: cluster.map(|cluster| Replication::new(Arc::clone(cluster), me, seed)),
             lost: BTreeMap::new(),
-            told_lost: Vec::new(),
             shards,
         }
     }
@@ -118,17 +116,16 @@ impl OtherNodes {
     }
 
     /// Tells the shards which nodes are lost, if that has changed.
-    fn tell_lost(&mut self, lost: Vec<NodeId>, fx: &mut Fx<'_>) {
-        let now = fx.now.mono;
-        self.lost.retain(|node, _| lost.contains(node));
-        for node in lost {
-            self.lost.entry(node).or_insert(now);
-        }
-        let is_new = |since: &Mono| now.ms_since(*since) < LOST_SHOWN_MS;
-        let lost = self.lost.iter().map(|(node, since)| (*node, is_new(since)));
-        let lost: Vec<(NodeId, bool)> = lost.collect();
-        if lost != self.told_lost {
-            self.told_lost.clone_from(&lost);
+    fn tell_lost(&mut self, lost: Vec<(NodeId, bool)>, fx: &mut Fx<'_>) {
+        let of_before = |(node, is_silent)| {
+            let known = self.lost.get(&node);
+            (node, known.copied().unwrap_or(is_silent))
+        };
+        let lost: BTreeMap<NodeId, bool> = lost.into_iter().map(of_before).collect();
+        if lost != self.lost {
+            self.lost = lost;
+            let lost: Vec<(NodeId, bool)> =
+                self.lost.iter().map(|(node, it)| (*node, *it)).collect();
             let shards = (0..self.shards).map(ShardId);
             shards.for_each(|shard| fx.send(shard, Msg::Lost(lost.clone())));
         }

@@ -364,7 +364,7 @@ impl Shard {
                 self.follow_up(fx);
             }
             Msg::PeerAnswer { conn, answer } => requests.streams.answered(front, conn, answer, fx),
-            Msg::Lost(nodes) => front.brokers.lose(nodes),
+            Msg::Lost(nodes) => front.brokers.lose(nodes, &front.image, fx.now.mono),
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
             Msg::Image { image, delta } => {
@@ -398,6 +398,7 @@ impl Shard {
         let before = std::mem::replace(&mut self.front.image, adoption.image);
         before.leave(&mut self.leftovers);
         let image = &self.front.image;
+        self.front.brokers.look(image, fx.now.mono);
         self.transactions.adopted(image, &mut self.owner, fx);
         self.coordinators
             .adopted(image, adopted, &mut self.owner, fx);
@@ -581,6 +582,7 @@ impl Shard {
             image: &front.image,
             config: &front.config,
             listener: call.listener,
+            now: fx.now.mono,
             rng: &mut front.rng,
             brokers: &front.brokers,
         };

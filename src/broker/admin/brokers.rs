@@ -3,9 +3,12 @@
 //! port of its own, so that an unmodified client talks to the very core that has the data. This is the
 //! only place that knows which of the two it is; every shard serves every request in either case.
 
+use std::collections::BTreeMap;
+
 use kafka_wire_core::StrBytes;
 
-use crate::base::{NodeId, ShardId, StoreId};
+use crate::base::limits::{LOST_SHOWN_MS, SILENT_SHOWN_MS};
+use crate::base::{Mono, NodeId, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{BrokerAddress, Image, Partition, Registration};
 
@@ -17,8 +20,10 @@ pub struct Brokers {
     shards: u16,
     /// The shard that owns each store of this node.
     owners: Vec<ShardId>,
-    /// Nodes that are thought to be gone, though the metadata may not know yet, and whether only since a moment ago.
+    /// Nodes that are thought to be gone, though the metadata may not know yet, and whether for their silence alone.
     lost: Vec<(NodeId, bool)>,
+    /// Nodes that were live once, and since when they are lost or fenced, if they are.
+    away: BTreeMap<NodeId, Option<Mono>>,
 }
 
 /// One broker as clients see it.
@@ -42,14 +47,34 @@ impl Brokers {
             shards,
             owners: owners.to_vec(),
             lost: Vec::new(),
+            away: BTreeMap::new(),
         }
     }
 
-    /// These nodes are thought to be gone, and no others. Until the metadata says who leads what they led nobody does,
-    /// for clients: a client that is told of a leader which it cannot reach may not ask again for seconds, and one that
-    /// is told of none does so at once (librdkafka).
-    pub fn lose(&mut self, nodes: Vec<(NodeId, bool)>) {
+    /// These nodes are thought to be gone, and no others, some of them for their silence alone. Until the metadata says
+    /// who leads what they led nobody does, for clients: a client that is told of a leader which it cannot reach may not
+    /// ask again for seconds, and one that is told of none does so at once (librdkafka).
+    pub fn lose(&mut self, nodes: Vec<(NodeId, bool)>, image: &Image, now: Mono) {
         self.lost = nodes;
+        self.look(image, now);
+    }
+
+    /// Takes note of who is away, by this image, which is new, or by what is thought of nodes.
+    ///
+    /// Who is fenced in the first image there is may have been live a moment ago, if there are topics: then the cluster
+    /// is not one that is just made.
+    pub fn look(&mut self, image: &Image, now: Mono) {
+        let is_first = self.away.is_empty() && image.topics().next().is_some();
+        self.away
+            .retain(|node, _| image.brokers.get(*node).is_some());
+        for broker in image.brokers.iter() {
+            let node = broker.member.node;
+            let is_away = broker.fenced || self.is_lost(node);
+            if is_first || !is_away || self.away.contains_key(&node) {
+                let since = self.away.entry(node).or_default();
+                *since = is_away.then(|| since.unwrap_or(now));
+            }
+        }
     }
 
     fn is_lost(&self, node: NodeId) -> bool {
@@ -60,18 +85,24 @@ impl Brokers {
     /// answers: clients forget whom they are not told of, and of nobody there is no way back. (Kafka's brokers serve
     /// nobody before they are unfenced.)
     ///
-    /// One that was lost a moment ago is among them, though it may be fenced by now: it takes a Kafka nine seconds to
-    /// find that out, and librdkafka 2.16 waits for ever for a coordinator that it knows at a broker which it is not
-    /// told of any more.
-    pub fn all(&self, image: &Image, config: &BrokerConfig, listener: usize) -> Vec<Announced> {
+    /// One that is away only since a moment ago is among them, though it may be fenced, or be back and not unfenced yet:
+    /// it takes a Kafka nine seconds to find that out, and librdkafka 2.16 waits for ever for a coordinator that it
+    /// knows at a broker which it was not told of once. One that is only silent is so for a shorter time: librdkafka
+    /// waits for the answers of a broker for as long as it is told of it, and for no longer.
+    pub fn all(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        listener: usize,
+        now: Mono,
+    ) -> Vec<Announced> {
         let mut all: Vec<Announced> = Vec::new();
         let shards = if self.direct { self.shards } else { 1 };
         all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
         for broker in image.brokers.iter() {
             let node = broker.member.node;
-            let is_other = node != self.node;
-            let is_other = is_other && (!broker.fenced || self.lost.contains(&(node, true)));
-            let address = address(broker, config, listener).filter(|_| is_other);
+            let is_shown = node != self.node && (!broker.fenced || self.was_there(node, now));
+            let address = address(broker, config, listener).filter(|_| is_shown);
             all.extend(address.iter().flat_map(|address| {
                 let count = if self.direct { address.shards.len() } else { 1 };
                 let shards = (0..count as u16).map(ShardId);
@@ -79,6 +110,16 @@ impl Brokers {
             }));
         }
         all
+    }
+
+    /// Whether a node that is fenced was live a moment ago.
+    fn was_there(&self, node: NodeId, now: Mono) -> bool {
+        let since = self.away.get(&node).copied().flatten();
+        let shown_ms = match self.lost.contains(&(node, true)) {
+            true => SILENT_SHOWN_MS,
+            false => LOST_SHOWN_MS,
+        };
+        since.is_some_and(|since| now.ms_since(since) < shown_ms)
     }
 
     /// Whether clients are shown a node. This one is before it has registered, too.
@@ -264,6 +305,8 @@ mod tests {
     use crate::base::{DirectoryId, LeaderEpoch, LogId};
     use crate::controller::testing::broker;
 
+    const NOW: Mono = Mono(7_000_000_000);
+
     fn brokers(direct: bool) -> (Brokers, BrokerConfig) {
         let mut config = BrokerConfig::default();
         config
@@ -302,7 +345,7 @@ mod tests {
         let (brokers, config) = brokers(false);
         let alone = Image::default();
         assert_eq!(
-            shown(&brokers.all(&alone, &config, 0)),
+            shown(&brokers.all(&alone, &config, 0, NOW)),
             [(3, "127.0.0.1", 9092)]
         );
         assert_eq!(brokers.controller(), 3);
@@ -315,10 +358,10 @@ mod tests {
     fn with_direct_ports_each_shard_is_one() {
         let (brokers, config) = brokers(true);
         let alone = Image::default();
-        let all = brokers.all(&alone, &config, 0);
+        let all = brokers.all(&alone, &config, 0, NOW);
         let want = [(30_000, "127.0.0.1", 9093), (30_001, "127.0.0.1", 9094)];
         assert_eq!(shown(&all), want);
-        let all = brokers.all(&alone, &config, 1);
+        let all = brokers.all(&alone, &config, 1, NOW);
         let want = [(30_000, "localhost", 9193), (30_001, "localhost", 9194)];
         assert_eq!(shown(&all), want);
         assert_eq!(brokers.controller(), 30_000);
@@ -384,8 +427,9 @@ mod tests {
 
     #[test]
     fn others_are_shown_as_they_have_registered_unless_they_are_fenced() {
-        let (image, (brokers, config)) = (three(), brokers(false));
-        let all = brokers.all(&image, &config, 1);
+        let (image, (mut brokers, config)) = (three(), brokers(false));
+        brokers.look(&image, NOW);
+        let all = brokers.all(&image, &config, 1, NOW);
         assert_eq!(shown(&all), [(3, "localhost", 9192), (4, "host-4", 9192)]);
         let mut partition = led_elsewhere();
         let leader = brokers.leader(&image, &config, 1, &partition);
@@ -420,7 +464,7 @@ mod tests {
             image.brokers.register(registration).expect("the first");
         }
         let (brokers, config) = brokers(false);
-        let all = brokers.all(&image, &config, 1);
+        let all = brokers.all(&image, &config, 1, NOW);
         assert_eq!(shown(&all), [(3, "localhost", 9192)]);
         let mut partition = led_elsewhere();
         partition.leader = NodeId(3);
@@ -434,29 +478,78 @@ mod tests {
         let partition = led_elsewhere();
         for lost in [vec![], vec![NodeId(5)], vec![NodeId(4)], vec![]] {
             let is_there = !lost.contains(&partition.leader);
-            brokers.lose(lost.into_iter().map(|node| (node, false)).collect());
+            let lost = lost.into_iter().map(|node| (node, false)).collect();
+            brokers.lose(lost, &image, NOW);
             let shown = brokers.shown_leader(&image, &partition);
             assert_eq!(shown, if is_there { 4 } else { -1 });
             let leader = brokers.leader(&image, &config, 0, &partition);
             assert_eq!(leader.is_some(), is_there);
-            let all = brokers.all(&image, &config, 0);
+            let all = brokers.all(&image, &config, 0, NOW);
             assert!(all.iter().any(|it| it.id == 4), "clients may remember it");
         }
+    }
+
+    /// Whether clients are shown node 4 after so many ms.
+    fn is_four_there(brokers: &Brokers, image: &Image, ms: u64) -> bool {
+        let config = super::tests::brokers(false).1;
+        let all = brokers.all(image, &config, 0, after(ms));
+        all.iter().any(|it| it.id == 4)
+    }
+
+    const fn after(ms: u64) -> Mono {
+        Mono(NOW.0 + ms * 1_000_000)
+    }
+
+    #[test]
+    fn who_is_away_is_shown_for_a_while_until_it_is_live_again() {
+        let (image, (mut brokers, _)) = (three(), brokers(false));
         let mut fenced = image.clone();
         fenced.brokers.set_fenced(NodeId(4), true);
-        for since_a_moment_ago in [true, false] {
-            brokers.lose(vec![(NodeId(4), since_a_moment_ago)]);
-            let all = brokers.all(&fenced, &config, 0);
-            assert_eq!(all.iter().any(|it| it.id == 4), since_a_moment_ago);
-            assert_eq!(brokers.offline(&fenced, &partition), [4]);
-        }
+        brokers.look(&image, NOW);
+        // A connection is reset, the controller knows it, it is back and registers: all that is one absence.
+        brokers.lose(vec![(NodeId(4), false)], &image, after(1_000));
+        brokers.look(&fenced, after(2_000));
+        brokers.lose(vec![], &fenced, after(3_000));
+        assert!(is_four_there(&brokers, &fenced, 9_999));
+        assert!(!is_four_there(&brokers, &fenced, 10_000));
+        assert_eq!(brokers.offline(&fenced, &led_elsewhere()), [4]);
+        // The next one begins when it was live in between.
+        brokers.look(&image, after(11_000));
+        brokers.look(&fenced, after(12_000));
+        assert!(is_four_there(&brokers, &fenced, 20_999));
+        assert!(!is_four_there(&brokers, &fenced, 21_000));
+    }
+
+    #[test]
+    fn who_is_only_silent_is_shown_for_a_shorter_time() {
+        let (image, (mut brokers, _)) = (three(), brokers(false));
+        let mut fenced = image.clone();
+        fenced.brokers.set_fenced(NodeId(4), true);
+        brokers.look(&image, NOW);
+        brokers.lose(vec![(NodeId(4), true)], &fenced, NOW);
+        assert!(is_four_there(&brokers, &fenced, 999));
+        assert!(!is_four_there(&brokers, &fenced, 1_000));
+    }
+
+    #[test]
+    fn who_is_fenced_at_first_is_shown_only_where_it_may_have_been_live() {
+        let mut fenced = three();
+        fenced.brokers.set_fenced(NodeId(4), true);
+        let (mut is_new, mut is_back) = (brokers(false).0, brokers(false).0);
+        is_new.look(&fenced, NOW);
+        assert!(!is_four_there(&is_new, &fenced, 0), "it was never live");
+        crate::controller::testing::create(&mut fenced, "a", 1, 1);
+        is_back.look(&fenced, NOW);
+        assert!(is_four_there(&is_back, &fenced, 8_999));
+        is_back.look(&fenced, after(9_000));
+        assert!(!is_four_there(&is_back, &fenced, 9_000));
     }
 
     #[test]
     fn shards_of_others_are_brokers_too() {
         let (image, (brokers, config)) = (three(), brokers(true));
         let ids: Vec<i32> = brokers
-            .all(&image, &config, 0)
+            .all(&image, &config, 0, NOW)
             .iter()
             .map(|it| it.id)
             .collect();

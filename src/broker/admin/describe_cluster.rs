@@ -37,7 +37,9 @@ fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterRe
         broker.port = announced.port;
         broker
     };
-    let brokers = ctx.brokers.all(ctx.image, ctx.config, ctx.listener);
+    let brokers = ctx
+        .brokers
+        .all(ctx.image, ctx.config, ctx.listener, ctx.now);
     response.brokers = brokers.into_iter().map(one).collect();
     response.cluster_id = ctx.image.cluster_id.as_deref().unwrap_or_default().into();
     response.controller_id = ctx.brokers.controller();

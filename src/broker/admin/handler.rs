@@ -7,7 +7,7 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::brokers::Brokers;
-use crate::base::{ErrorCode, Leftovers, Refused, Rng, TopicId};
+use crate::base::{ErrorCode, Leftovers, Mono, Refused, Rng, TopicId};
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::wire::{self, RequestHeader, WireError};
@@ -21,6 +21,8 @@ pub struct Ctx<'a> {
     pub config: &'a BrokerConfig,
     /// The listener that the client is connected to, an index into `listeners`.
     pub listener: usize,
+    /// The time.
+    pub now: Mono,
     /// For ids.
     pub rng: &'a mut Rng,
     /// The brokers as clients see them.

@@ -73,7 +73,7 @@ impl List for Resources {
             .flat_map(|kind| {
                 let ids = ctx
                     .brokers
-                    .all(ctx.image, ctx.config, ctx.listener)
+                    .all(ctx.image, ctx.config, ctx.listener, ctx.now)
                     .into_iter();
                 ids.map(move |broker| resource(kind, &broker.id.to_string()))
             });

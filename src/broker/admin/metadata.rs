@@ -94,7 +94,9 @@ impl<const CREATE: bool> List for Topics<CREATE> {
         self.may_create = request.allow_auto_topic_creation;
         self.operations = request.include_topic_authorized_operations;
         let mut response = MetadataResponse::default();
-        let brokers = ctx.brokers.all(ctx.image, ctx.config, ctx.listener);
+        let brokers = ctx
+            .brokers
+            .all(ctx.image, ctx.config, ctx.listener, ctx.now);
         response.brokers = brokers.into_iter().map(broker).collect();
         response.cluster_id = ctx.image.cluster_id.as_deref().map(StrBytes::from);
         response.controller_id = ctx.brokers.controller();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
 use super::{Answer, Brokers, Ctx, Decided, Deciding, Decision, Progress, create_topics};
-use crate::base::{Now, Rng, ShardId};
+use crate::base::{Mono, Now, Rng, ShardId};
 use crate::broker::apis;
 use crate::broker::msg::Called;
 use crate::config::BrokerConfig;
@@ -194,6 +194,7 @@ impl Cluster {
             image: &self.image,
             config: &self.config,
             listener: 0,
+            now: Mono::default(),
             rng: &mut self.rng,
             brokers: &self.brokers,
         }

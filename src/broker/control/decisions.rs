@@ -57,7 +57,7 @@ impl Making {
             ToDecide::Client(call) => call.listener,
             ToDecide::Inside(_) => 0,
         };
-        let (ctx, quorum) = metadata.ctx(&self.config, listener);
+        let (ctx, quorum) = metadata.ctx(&self.config, listener, now.mono);
         let mut cx = Deciding {
             ctx,
             draft: &mut self.draft,

@@ -131,11 +131,13 @@ impl Metadata {
         &'a mut self,
         config: &'a BrokerConfig,
         listener: usize,
+        now: Mono,
     ) -> (Ctx<'a>, Option<&'a Quorum>) {
         let ctx = Ctx {
             image: &self.image,
             config,
             listener,
+            now,
             rng: &mut self.rng,
             brokers: &self.brokers,
         };

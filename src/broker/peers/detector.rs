@@ -161,6 +161,12 @@ impl Detector {
         self.is_reset || self.verdict(now) == Verdict::Dead
     }
 
+    /// Whether a connection to it was reset, and nothing was heard since.
+    #[must_use]
+    pub const fn is_reset(&self) -> bool {
+        self.is_reset
+    }
+
     /// The same, and how much silence it may keep.
     #[must_use]
     pub fn judged(&self, now: Mono) -> Judged {

@@ -513,13 +513,14 @@ impl Peers {
     }
 
     /// Nodes that clients should not be sent to for now, though the metadata may not know yet: see
-    /// [`Detector::is_lost`].
+    /// [`Detector::is_lost`]. And whether no connection to it was reset: then it may be so for its silence alone.
     #[must_use]
-    pub fn lost(&mut self, now: Mono) -> Vec<NodeId> {
+    pub fn lost(&mut self, now: Mono) -> Vec<(NodeId, bool)> {
         let own = self.own.at(now);
         let processes = self.peers.iter().filter_map(|peer| peer.process.as_ref());
         let lost = processes.filter(|process| process.detector.is_lost(own));
-        lost.map(|process| process.facts.node).collect()
+        let one = |process: &Process| (process.facts.node, !process.detector.is_reset());
+        lost.map(one).collect()
     }
 
     /// Nodes to which messages can be sent.
