@@ -428,6 +428,8 @@ pub const FORWARDED_AGAIN_MS: u64 = 20;
 pub const DECIDED_WITHIN_MS: u64 = 15_000;
 /// Such an answer is made for requests of up to so many bytes; the connection of a longer one is closed.
 pub const REFUSED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the name of a rack.
+pub const RACK_BYTES_MAX: usize = 255;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 /// Other nodes to which a node has links; further ones take the places of those that are gone.

@@ -199,7 +199,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 47] = [
+static APIS: [Served; 48] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -282,6 +282,7 @@ static APIS: [Served; 47] = [
     row((61, "DescribeProducers", 0, 0, 0),
         Handler::Front(|all, front, to, header, body, fx| all.producers.begin(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
+    row((64, "UnregisterBroker", 0, 0, 0), Control(admin::unregister_broker), OLD_TOPICS, TOPICS),
     row((65, "DescribeTransactions", 0, 0, 0), Handler::Transactions(txn::describe_transactions),
         NONE, TRANSACTIONS),
     row((66, "ListTransactions", 0, 1, 0), Handler::Transactions(txn::list_transactions), NONE, TRANSACTIONS),
@@ -354,7 +355,7 @@ mod tests {
         let keys = (0..1000).filter(|key| (0..20).any(|version| decider(*key, version).is_some()));
         assert_eq!(
             keys.collect::<Vec<_>>(),
-            [3, 10, 19, 20, 22, 33, 37, 43, 44, 55, 56]
+            [3, 10, 19, 20, 22, 33, 37, 43, 44, 55, 56, 64]
         );
         let versions = |key| {
             let all = (-5..20).filter(|version| decider(key, *version).is_some());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listeners::{Address, Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
 use super::value::{Assignors, CleanupPolicy, CompressionType, PageCacheReads, Share};
-use crate::base::limits::{CLUSTER_ID_BYTES_MAX, TAIL_START_BYTES};
+use crate::base::limits::{CLUSTER_ID_BYTES_MAX, RACK_BYTES_MAX, TAIL_START_BYTES};
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
 use crate::store::StoreConfig;
@@ -40,6 +40,9 @@ settings! {
         /// listeners whose protocol is PLAINTEXT can be used so far.
         listener_security_protocol_map: ProtocolMap = ProtocolMap::default(),
             "listener.security.protocol.map", None, ANY;
+        /// Where this broker stands: the replicas of a partition are on brokers of different racks where there are
+        /// enough, and clients are told.
+        broker_rack: Option<String> = None, "broker.rack", None, ANY;
         /// The directory of the stores. Exactly one: a store uses a disk by itself. `log.dir` is
         /// taken as another name of it. A relative path starts at the working directory.
         log_dirs: String = "millrace-data".to_owned(), "log.dirs", None, ANY;
@@ -510,6 +513,11 @@ impl BrokerConfig {
             "1 to 64 letters, digits, '-' or '_'",
         );
         require(
+            self.broker_rack.as_deref().is_none_or(is_rack),
+            "broker.rack",
+            "a name of 1 to 255 bytes without control characters",
+        );
+        require(
             !self.is_direct() || self.node_id <= NodeId::DIRECT_MAX,
             "node.id",
             "no larger than 214747 with millrace.direct.ports, which makes ids of it",
@@ -552,6 +560,10 @@ impl BrokerConfig {
         }
         found
     }
+}
+
+fn is_rack(rack: &str) -> bool {
+    (1..=RACK_BYTES_MAX).contains(&rack.len()) && !rack.chars().any(char::is_control)
 }
 
 fn is_cluster_id(id: &str) -> bool {

@@ -31,7 +31,10 @@ pub fn bootstrap(
     let known = image.brokers.get(node);
     // Where it is reached, others do not ask: it may be elsewhere at each start.
     let is_same = |known: &Registration| {
-        known.directories == here && known.level == FEATURE_LEVEL && !known.fenced
+        known.directories == here
+            && known.level == FEATURE_LEVEL
+            && known.rack == config.broker_rack
+            && !known.fenced
     };
     let is_same = known.is_some_and(is_same);
     if !is_same {
@@ -44,7 +47,7 @@ pub fn bootstrap(
             start: rng.uuid(),
             fenced: false,
             level: FEATURE_LEVEL,
-            rack: None,
+            rack: config.broker_rack.clone(),
             addresses: addresses(config, shards),
             directories: here.to_vec(),
         }));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::draft::Draft;
 use super::features::{FeatureLevel, REGISTRATION_LEVEL};
+use super::image::Image;
 use super::moves::{Cause, Settled};
 use super::record::MetadataRecord;
 use super::registered::{BrokerAddress, Directory, Registration};
@@ -190,16 +191,37 @@ pub fn unfence(
     Ok(Some(Cause::Unfenced(member.node)))
 }
 
-/// Forgets a broker (UnregisterBroker).
+/// Whether a broker may be forgotten.
 ///
 /// # Errors
-/// BROKER_ID_NOT_REGISTERED.
-pub fn remove_broker(draft: &mut Draft, node: NodeId) -> Result<Cause, Refused> {
-    if draft.image().brokers.get(node).is_none() {
-        return Err(ErrorCode::BrokerIdNotRegistered.into());
+/// BROKER_ID_NOT_REGISTERED; INVALID_REQUEST if it is live.
+pub fn may_be_removed(image: &Image, node: NodeId) -> Result<(), Refused> {
+    let Some(known) = image.brokers.get(node) else {
+        let message = format!("Broker ID {node} is not currently registered");
+        return Err(Refused::because(ErrorCode::BrokerIdNotRegistered, message));
+    };
+    if !known.fenced {
+        let message = format!("Broker {node} is live: stop it first.");
+        return Err(Refused::because(ErrorCode::InvalidRequest, message));
     }
+    Ok(())
+}
+
+/// Forgets a broker (UnregisterBroker), of which everything has been recorded that follows from its absence.
+///
+/// # Errors
+/// Those of [`may_be_removed`].
+pub fn remove_broker(draft: &mut Draft, settled: Settled) -> Result<(), Refused> {
+    let node = settled.node();
+    may_be_removed(draft.image(), node)?;
+    let brokers = &draft.image().brokers;
+    let raised = brokers.level_to_raise_to(draft.image().features, Some(node));
     draft.push(MetadataRecord::RemoveBroker { node });
-    Ok(Cause::Fenced(node))
+    // It may have been the last one of an earlier release.
+    if let Some(level) = raised {
+        draft.push(MetadataRecord::Features { level });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -207,7 +229,7 @@ mod tests {
     use super::*;
     use crate::config::BrokerConfig;
     use crate::controller::testing::{broker, cluster};
-    use crate::controller::{FEATURE_LEVEL, Image, Moves};
+    use crate::controller::{FEATURE_LEVEL, Moves};
 
     /// A process of a broker with the directories that one of this number has.
     fn joining(node: i32, start: u8, directories_of: i32) -> Joining {
@@ -341,22 +363,24 @@ mod tests {
         assert_eq!(early, Err(ErrorCode::UnsupportedVersion));
     }
 
+    /// A process comes that reads so much, and is let lead.
+    fn comes(image: &mut Image, node: i32, level: FeatureLevel) {
+        let it = Joining {
+            level,
+            ..joining(node, level as u8 + 1, node)
+        };
+        let (member, _) = join(image, it).expect("it is registered");
+        let mut draft = Draft::new(image);
+        unfence(&mut draft, member, settled(NodeId(node))).expect("it is the registered one");
+        draft.settle();
+        *image = draft.into_change().image;
+    }
+
     /// Those that are away count, as they have to read what is written meanwhile.
     #[test]
     fn the_feature_level_is_raised_when_the_last_broker_of_an_earlier_release_is_gone() {
         let mut image = three();
         let older = REGISTRATION_LEVEL;
-        let comes = |image: &mut Image, node: i32, level| {
-            let it = Joining {
-                level,
-                ..joining(node, level as u8 + 1, node)
-            };
-            let (member, _) = join(image, it).expect("it is registered");
-            let mut draft = Draft::new(image);
-            unfence(&mut draft, member, settled(NodeId(node))).expect("it is the registered one");
-            draft.settle();
-            *image = draft.into_change().image;
-        };
         for node in [1, 2, 3] {
             comes(&mut image, node, older);
         }
@@ -375,13 +399,28 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_is_removed_is_unknown() {
-        let mut draft = Draft::new(&three());
-        let cause = remove_broker(&mut draft, NodeId(3)).expect("it is one");
-        assert_eq!(cause, Cause::Fenced(NodeId(3)));
-        draft.settle();
-        assert_eq!(draft.image().brokers.get(NodeId(3)), None);
-        let again = remove_broker(&mut draft, NodeId(3)).map_err(|refused| refused.code);
-        assert_eq!(again, Err(ErrorCode::BrokerIdNotRegistered));
+    fn a_broker_that_is_removed_is_unknown_and_holds_the_level_down_no_more() {
+        let mut image = three();
+        let older = REGISTRATION_LEVEL;
+        for (node, level) in [(1, FEATURE_LEVEL), (2, FEATURE_LEVEL), (3, older)] {
+            comes(&mut image, node, level);
+        }
+        let remove = |image: &Image| {
+            let mut draft = Draft::new(image);
+            let removed = remove_broker(&mut draft, settled(NodeId(3)));
+            draft.settle();
+            let removed = removed.map_err(|refused| refused.code);
+            (removed, draft.into_change().image)
+        };
+        let live = (Err(ErrorCode::InvalidRequest), image.clone());
+        assert_eq!(remove(&image), live);
+        image.brokers.set_fenced(NodeId(3), true);
+        assert_eq!(image.features, older);
+        let (removed, image) = remove(&image);
+        assert_eq!(removed, Ok(()));
+        assert_eq!(image.brokers.get(NodeId(3)), None);
+        assert_eq!(image.features, FEATURE_LEVEL);
+        let unknown = Err(ErrorCode::BrokerIdNotRegistered);
+        assert_eq!(remove(&image).0, unknown);
     }
 }

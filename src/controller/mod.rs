@@ -34,7 +34,7 @@ mod topic_name;
 mod topics;
 
 pub use bootstrap::{addresses, bootstrap, first_records};
-pub use brokers::{Joining, fence, register, remove_broker, unfence};
+pub use brokers::{Joining, fence, may_be_removed, register, remove_broker, unfence};
 pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, each_once, replacing};
 pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;

@@ -5,7 +5,7 @@ import time
 from confluent_kafka.admin import NewTopic
 
 from harness.load import Load, make_topic
-from harness.nodes import Observer, addresses, admin, brokers, cluster, create, described_quorum, in_sync, topics
+from harness.nodes import Observer, addresses, admin, brokers, cluster, create, described_quorum, in_sync, kafka_tool, topics
 from harness.suite import equal, eventually, main, test, unique
 
 
@@ -237,6 +237,42 @@ def who_names_other_voters_is_told_so():
         nodes[2].spawn()
         eventually(lambda: not nodes[2].alive, 20, "it cannot start without knowing where a voter is")
         assert "controller.quorum.voters does not say where nodes" in nodes[2].log_tail(), nodes[2].log_tail()
+
+
+def listed(node) -> dict[int, tuple[str, str]]:
+    """Rack and state of each broker, fenced ones too, as Kafka's own tool prints it."""
+    printed = kafka_tool(node, "ClusterTool", "list-endpoints", "--include-fenced-brokers")
+    rows = [line.split() for line in printed.splitlines()]
+    return {int(row[0]): (row[3], row[4]) for row in rows if row and row[-1] == "broker"}
+
+
+@test(seconds=180)
+def a_broker_that_will_not_come_back_is_forgotten():
+    def stands(node):
+        node.overrides["broker.rack"] = "left" if node.number < 3 else "right"
+
+    with cluster(prepare=stands) as nodes:
+        topic = unique("racks")
+        create(nodes[0], topic, 6, 2)
+        described = admin(nodes[0]).list_topics(topic, timeout=10).topics[topic].partitions.values()
+        assert all(3 in it.replicas for it in described), "one replica of each is in the other rack"
+        racks = {1: "left", 2: "left", 3: "right"}
+        equal(listed(nodes[0]), {node: (rack, "unfenced") for node, rack in racks.items()}, "brokers")
+
+        def unregister() -> str:
+            return kafka_tool(nodes[0], "ClusterTool", "unregister", "--id", "3")
+        assert "Broker 3 is live: stop it first." in (said := unregister()), said
+        nodes[2].kill()
+        eventually(lambda: listed(nodes[0])[3] == ("right", "fenced"), 20, "it is fenced")
+        assert "Broker 3 is no longer registered." in (said := unregister()), said
+        assert "Broker ID 3 is not currently registered" in (said := unregister()), said
+        for node in nodes[:2]:
+            eventually(lambda: set(listed(node)) == {1, 2}, 20, "it is forgotten")
+        equal({leader for leader, _ in in_sync(nodes[1], topic)}, {1, 2}, "leaders")
+        # It has said nothing of not coming back.
+        nodes[2].start()
+        eventually(lambda: brokers(nodes[0]) == {1, 2, 3}, 20, "it has registered again")
+        eventually(lambda: all(3 in isr and len(isr) == 2 for _, isr in in_sync(nodes[1], topic)), 40, "all replicas in sync")
 
 
 if __name__ == "__main__":

@@ -11,22 +11,15 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from harness import paths, replicas
 from harness.load import QUIET, patiently, read_all, value_of
-from harness.nodes import addresses, admin, brokers, cluster, create, in_sync
+from harness.nodes import addresses, admin, brokers, cluster, create, in_sync, kafka_tool
 from harness.suite import equal, eventually, main, test, unique
 
 IMPATIENT = {"socket.timeout.ms": 3000, "request.timeout.ms": 2000}
 UNCLEAN = "unclean.leader.election.enable"
 
 
-def tool(node, name: str, *args: str) -> str:
-    """What one of Kafka's own tools says."""
-    java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx256M", "-cp", paths.KAFKA_CLASSPATH, f"org.apache.kafka.tools.{name}"]
-    done = subprocess.run([*java, "--bootstrap-server", node.address, *args], capture_output=True, text=True, timeout=60)
-    return done.stdout + done.stderr
-
-
 def elects(node, kind: str, *args: str) -> str:
-    return tool(node, "LeaderElectionCommand", "--election-type", kind, *args)
+    return kafka_tool(node, "LeaderElectionCommand", "--election-type", kind, *args)
 
 
 def asks(node, kind: ElectionType, topic: str, partition: int = 0) -> str | None:
@@ -128,7 +121,7 @@ def one_that_is_not_in_sync_leads_when_it_is_all_that_is_left_and_is_told_to():
         configure(nodes[0], later, UNCLEAN, "true")
         eventually(lambda: is_now(3, {3}, [asked, called, later]), 20, "it leads those of which that was said")
         assert is_now(-1, {4}, [everywhere]), "and nothing else"
-        printed = tool(nodes[1], "ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", f"{UNCLEAN}=true")
+        printed = kafka_tool(nodes[1], "ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", f"{UNCLEAN}=true")
         assert "Completed updating default config" in printed, printed
         eventually(lambda: is_now(3, {3}), 20, "it leads all of them")
         alive = nodes[:3]

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import struct
+import subprocess
 import time
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from . import protocol
+from . import paths, protocol
 from .broker import Millrace, free_port
 from .load import QUIET
 from .suite import eventually
@@ -99,6 +100,13 @@ def create(node: Millrace, topic: str, partitions: int = 1, replicas: int = 1, s
                 raise
             again = again or not is_early
             time.sleep(0.1)
+
+
+def kafka_tool(node: Millrace, name: str, *args: str) -> str:
+    """What one of Kafka's own tools says."""
+    java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx256M", "-cp", paths.KAFKA_CLASSPATH, f"org.apache.kafka.tools.{name}"]
+    done = subprocess.run([*java, *args, "--bootstrap-server", node.address], capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
 
 
 def brokers(node: Millrace) -> set[int]:

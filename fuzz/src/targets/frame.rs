@@ -87,6 +87,7 @@ apis! {
     56 AlterPartitionRequest,
     60 DescribeClusterRequest,
     61 DescribeProducersRequest,
+    64 UnregisterBrokerRequest,
     65 DescribeTransactionsRequest,
     66 ListTransactionsRequest,
     68 ConsumerGroupHeartbeatRequest,

@@ -35,6 +35,10 @@ pub struct Announced {
     pub host: StrBytes,
     /// Port to connect to.
     pub port: i32,
+    /// Where it stands, if it says so.
+    pub rack: Option<StrBytes>,
+    /// Whether it may neither lead nor be in sync for now.
+    pub is_fenced: bool,
 }
 
 impl Brokers {
@@ -52,7 +56,7 @@ impl Brokers {
     }
 
     /// These nodes are thought to be gone, and no others, some of them for their silence alone. Until the metadata says
-    /// who leads what they led nobody does, for clients: a client that is told of a leader which it cannot reach may not
+    /// who leads what they led nobody does, for clients: one that is told of a leader which it cannot reach may not
     /// ask again for seconds, and one that is told of none does so at once (librdkafka).
     pub fn lose(&mut self, nodes: Vec<(NodeId, bool)>, image: &Image, now: Mono) {
         self.lost = nodes;
@@ -85,9 +89,9 @@ impl Brokers {
     /// answers: clients forget whom they are not told of, and of nobody there is no way back. (Kafka's brokers serve
     /// nobody before they are unfenced.)
     ///
-    /// One that is away only since a moment ago is among them, though it may be fenced, or be back and not unfenced yet:
-    /// it takes a Kafka nine seconds to find that out, and librdkafka 2.16 waits for ever for a coordinator that it
-    /// knows at a broker which it was not told of once. One that is only silent is so for a shorter time: librdkafka
+    /// One that is away only since a moment ago is among them, be it fenced, or back and not unfenced yet: it takes a
+    /// Kafka nine seconds to find that out, and librdkafka 2.16 waits for ever for a coordinator that it knows at a
+    /// broker which it was not told of once. One that is only silent is so for a shorter time: librdkafka
     /// waits for the answers of a broker for as long as it is told of it, and for no longer.
     pub fn all(
         &self,
@@ -96,17 +100,39 @@ impl Brokers {
         listener: usize,
         now: Mono,
     ) -> Vec<Announced> {
+        let is_told =
+            |broker: &Registration| !broker.fenced || self.was_there(broker.member.node, now);
+        self.told(image, config, listener, is_told)
+    }
+
+    /// The same with all who are fenced.
+    pub fn registered(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        listener: usize,
+    ) -> Vec<Announced> {
+        self.told(image, config, listener, |_| true)
+    }
+
+    fn told(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        listener: usize,
+        is_told: impl Fn(&Registration) -> bool,
+    ) -> Vec<Announced> {
         let mut all: Vec<Announced> = Vec::new();
         let shards = if self.direct { self.shards } else { 1 };
-        all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
-        for broker in image.brokers.iter() {
-            let node = broker.member.node;
-            let is_shown = node != self.node && (!broker.fenced || self.was_there(node, now));
-            let address = address(broker, config, listener).filter(|_| is_shown);
+        let here = (0..shards).map(|shard| self.announced(image, config, listener, ShardId(shard)));
+        all.extend(here);
+        let others = image.brokers.iter();
+        for broker in others.filter(|it| it.member.node != self.node && is_told(it)) {
+            let address = address(broker, config, listener);
             all.extend(address.iter().flat_map(|address| {
                 let count = if self.direct { address.shards.len() } else { 1 };
                 let shards = (0..count as u16).map(ShardId);
-                shards.map(|shard| self.elsewhere(broker.member.node, address, shard))
+                shards.map(|shard| self.elsewhere(broker, address, shard))
             }));
         }
         all
@@ -167,12 +193,12 @@ impl Brokers {
     ) -> Option<Announced> {
         let node = partition.leader;
         if node == self.node {
-            return Some(self.announced(config, listener, self.owner(partition)));
+            return Some(self.announced(image, config, listener, self.owner(partition)));
         }
         let known = image.brokers.get(node);
         let broker = known.filter(|broker| !broker.fenced && !self.is_lost(node))?;
         let address = address(broker, config, listener)?;
-        Some(self.elsewhere(node, address, owner_elsewhere(broker, partition)))
+        Some(self.elsewhere(broker, address, owner_elsewhere(broker, partition)))
     }
 
     /// The shard of this node that has a partition.
@@ -183,17 +209,30 @@ impl Brokers {
     }
 
     /// A shard of another node.
-    fn elsewhere(&self, node: NodeId, address: &BrokerAddress, shard: ShardId) -> Announced {
+    fn elsewhere(
+        &self,
+        broker: &Registration,
+        address: &BrokerAddress,
+        shard: ShardId,
+    ) -> Announced {
         let direct = address.shards.get(usize::from(shard.0)).copied();
         let direct = direct.filter(|_| self.direct);
         Announced {
-            id: self.id(node, shard),
+            id: self.id(broker.member.node, shard),
             host: address.host.as_str().into(),
             port: direct.unwrap_or(address.port).into(),
+            rack: broker.rack.as_deref().map(StrBytes::from),
+            is_fenced: broker.fenced,
         }
     }
 
-    fn announced(&self, config: &BrokerConfig, listener: usize, shard: ShardId) -> Announced {
+    fn announced(
+        &self,
+        image: &Image,
+        config: &BrokerConfig,
+        listener: usize,
+        shard: ShardId,
+    ) -> Announced {
         let (host, port) = if self.direct {
             config.advertised_direct(listener, shard)
         } else {
@@ -203,6 +242,8 @@ impl Brokers {
             id: self.id(self.node, shard),
             host: host.into(),
             port: port.into(),
+            rack: config.broker_rack.as_deref().map(StrBytes::from),
+            is_fenced: (image.brokers.get(self.node)).is_some_and(|broker| broker.fenced),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - Brokers are announced with what is advertised for the listener by which the client came.
 //! - Version 1: asking a broker for the controllers is MISMATCHED_ENDPOINT_TYPE, for anything
-//!   else UNSUPPORTED_ENDPOINT_TYPE (KIP-919). Version 2: no broker is ever fenced.
+//!   else UNSUPPORTED_ENDPOINT_TYPE (KIP-919). Version 2: who is fenced is told of if it is asked for (KIP-1073).
 //! - Authorized operations are all operations, as in Kafka without an authorizer.
 
 use bytes::Bytes;
@@ -35,11 +35,16 @@ fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterRe
         broker.broker_id = announced.id;
         broker.host = announced.host;
         broker.port = announced.port;
+        broker.rack = announced.rack;
+        broker.is_fenced = announced.is_fenced;
         broker
     };
-    let brokers = ctx
-        .brokers
-        .all(ctx.image, ctx.config, ctx.listener, ctx.now);
+    let brokers = match request.include_fenced_brokers {
+        true => ctx.brokers.registered(ctx.image, ctx.config, ctx.listener),
+        false => ctx
+            .brokers
+            .all(ctx.image, ctx.config, ctx.listener, ctx.now),
+    };
     response.brokers = brokers.into_iter().map(one).collect();
     response.cluster_id = ctx.image.cluster_id.as_deref().unwrap_or_default().into();
     response.controller_id = ctx.brokers.controller();
@@ -67,6 +72,10 @@ fn wrong_endpoint(endpoint: i8) -> Option<Refused> {
 mod tests {
     use super::super::testing::{Cluster, text};
     use super::*;
+    use kafka_wire_core::StrBytes;
+
+    use crate::base::NodeId;
+    use crate::controller::BrokerAddress;
 
     fn ask(version: i16, endpoint: i8) -> DescribeClusterResponse {
         let mut request = DescribeClusterRequest::default();
@@ -104,6 +113,40 @@ mod tests {
             assert_eq!(brokers, [(10_000, 9093), (10_001, 9094)]);
             assert_eq!(response.controller_id, 10_000);
         }
+    }
+
+    #[test]
+    fn who_is_fenced_is_told_of_if_it_is_asked_for() {
+        let mut cluster = Cluster::of_three();
+        for node in [2, 3].map(NodeId) {
+            let mut registration = cluster.image.brokers.get(node).unwrap().clone();
+            registration.fenced = node == NodeId(2);
+            registration.rack = Some("r".to_owned());
+            registration.addresses = vec![BrokerAddress {
+                listener: "PLAINTEXT".to_owned(),
+                host: "host".to_owned(),
+                port: 9092,
+                shards: Vec::new(),
+            }];
+            cluster.image.brokers.register(registration).unwrap();
+        }
+        let mut ask = |version, all| {
+            let mut request = DescribeClusterRequest::default();
+            request.include_fenced_brokers = all;
+            let response = cluster.read(version, &request, |ctx, header, body| {
+                describe_cluster(ctx, header, body)
+            });
+            let brokers = response.brokers.iter();
+            let brokers = brokers.map(|one| {
+                let rack = one.rack.as_ref().map(StrBytes::as_str);
+                assert_eq!(rack, (one.broker_id > 1).then_some("r"));
+                (one.broker_id, one.is_fenced)
+            });
+            brokers.collect::<Vec<_>>()
+        };
+        assert_eq!(ask(1, false), [(1, false), (3, false)]);
+        assert_eq!(ask(2, false), [(1, false), (3, false)]);
+        assert_eq!(ask(2, true), [(1, false), (2, true), (3, false)]);
     }
 
     #[test]

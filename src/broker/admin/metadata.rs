@@ -182,6 +182,7 @@ fn broker(announced: Announced) -> MetadataResponseBroker {
     broker.node_id = announced.id;
     broker.host = announced.host;
     broker.port = announced.port;
+    broker.rack = announced.rack;
     broker
 }
 

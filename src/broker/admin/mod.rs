@@ -30,6 +30,7 @@ mod metadata;
 mod once;
 #[cfg(test)]
 pub(in crate::broker) mod testing;
+mod unregister_broker;
 
 pub use alter_configs::alter_configs;
 pub use alter_partition::{
@@ -55,3 +56,4 @@ pub use list_config_resources::list_config_resources;
 pub use list_partition_reassignments::list_partition_reassignments;
 pub use listing::{List, list};
 pub use metadata::{metadata, metadata_after_creation};
+pub use unregister_broker::unregister_broker;

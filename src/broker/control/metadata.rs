@@ -202,7 +202,7 @@ impl Metadata {
                 start,
                 cluster_id: image.cluster_id.as_ref()?.to_string(),
                 level: FEATURE_LEVEL,
-                rack: None,
+                rack: self.config.broker_rack.clone(),
                 addresses: addresses(&self.config, self.served.len() as u16)
                     .into_iter()
                     .chain(reached)

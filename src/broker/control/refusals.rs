@@ -31,6 +31,7 @@ pub fn timed_out(call: &ControlCall) -> Option<Result<Bytes, String>> {
         ELECT_LEADERS => elect_leaders,
         INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs,
         DESCRIBE_QUORUM => describe_quorum,
+        UNREGISTER_BROKER => unregister_broker,
         key => return Some(Err(format!("API key {key} is answered by nobody in time"))),
     };
     if call.body.len() > REFUSED_BYTES_MAX {
@@ -53,6 +54,7 @@ const CREATE_PARTITIONS: i16 = 37;
 const ELECT_LEADERS: i16 = 43;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
 const DESCRIBE_QUORUM: i16 = 55;
+const UNREGISTER_BROKER: i16 = 64;
 
 fn refused<Q: RequestResponsePair>(
     call: &ControlCall,
@@ -174,6 +176,14 @@ fn elect_leaders(call: &ControlCall) -> Answer {
             refused
         });
         response.replica_election_results = topics.collect();
+        response
+    })
+}
+
+fn unregister_broker(call: &ControlCall) -> Answer {
+    refused(call, |_: kw::UnregisterBrokerRequest| {
+        let mut response = kw::UnregisterBrokerResponse::default();
+        (response.error_code, response.error_message) = outcome();
         response
     })
 }

@@ -1,0 +1,147 @@
+//! UnregisterBroker (64), version 0: a broker that will not come back is forgotten (`kafka-cluster unregister`).
+//!
+//! - An id that nobody has registered is BROKER_ID_NOT_REGISTERED.
+//! - A broker that is live is INVALID_REQUEST: it would register again. Kafka takes it, and is left with a broker that
+//!   serves nobody.
+//! - What it led is led by others, and it is in no ISR that has another member, before it is forgotten. Partitions keep
+//!   it among their replicas, as in Kafka; one that registers under its id later goes on with them.
+//! - The feature level of the metadata is raised, if it was the last one that did not read the next one.
+
+use bytes::Bytes;
+use kafka_wire::{UnregisterBrokerRequest, UnregisterBrokerResponse};
+
+use super::deciding::{Decided, Deciding, Decision};
+use super::handler::{outcome, reply};
+use crate::base::{ErrorCode, Leftovers, NodeId, Refused};
+use crate::broker::msg::Called;
+use crate::controller::{Cause, Moves, may_be_removed, remove_broker};
+use crate::wire::{self, RequestHeader, WireError};
+
+/// Decides on an UnregisterBroker request.
+///
+/// # Errors
+/// If it is malformed.
+pub fn unregister_broker(
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Box<dyn Decision>, WireError> {
+    let request: UnregisterBrokerRequest = wire::decode(body, header.version)?;
+    let node = NodeId(request.broker_id);
+    Ok(Box::new(Unregistering {
+        header: header.clone(),
+        node,
+        moves: Moves::new(Cause::Fenced(node)),
+        is_removed: false,
+    }))
+}
+
+/// See the module.
+#[derive(Debug)]
+struct Unregistering {
+    header: RequestHeader,
+    node: NodeId,
+    /// Of partitions: nearly always all were made when it was fenced.
+    moves: Moves,
+    is_removed: bool,
+}
+
+impl Unregistering {
+    /// Goes on. `Ok(false)` if there is more to be looked at.
+    fn remove(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<bool, Refused> {
+        cx.draft.go_on(left);
+        if self.is_removed || !cx.draft.is_settled() {
+            return Ok(cx.draft.is_settled());
+        }
+        may_be_removed(cx.draft.image(), self.node)?;
+        if !self.moves.go_on(cx.draft, cx.ctx.config, left) {
+            if self.moves.is_full(cx.draft) {
+                let why = format!(
+                    "What broker {} led is being given to others: try again in a moment.",
+                    self.node
+                );
+                return Err(Refused::because(ErrorCode::RequestTimedOut, why));
+            }
+            return Ok(false);
+        }
+        if let Some(settled) = self.moves.settled() {
+            remove_broker(cx.draft, settled)?;
+            self.is_removed = true;
+        }
+        Ok(false)
+    }
+}
+
+impl Decision for Unregistering {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        *left = left.saturating_sub(1);
+        let refused = match self.remove(cx, left) {
+            Ok(false) => return Ok(Decided::Partly),
+            Ok(true) => None,
+            Err(refused) => Some(refused),
+        };
+        let mut response = UnregisterBrokerResponse::default();
+        (response.error_code, response.error_message) = outcome(refused.as_ref());
+        let frame = reply::<UnregisterBrokerRequest>(&self.header, &response)?;
+        Ok(Decided::Whole {
+            commits: refused.is_none(),
+            reply: Called::Frame(vec![frame]),
+            // It makes the metadata smaller.
+            refusal: None,
+        })
+    }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Cluster;
+    use super::*;
+
+    /// Its code for this broker.
+    fn ask(cluster: &mut Cluster, node: i32) -> i16 {
+        let mut request = UnregisterBrokerRequest::default();
+        request.broker_id = node;
+        cluster.ask(0, &request, unregister_broker).error_code
+    }
+
+    #[test]
+    fn only_those_are_forgotten_who_are_there_and_not_live() {
+        let mut cluster = Cluster::of_three();
+        assert_eq!(
+            ask(&mut cluster, 9),
+            ErrorCode::BrokerIdNotRegistered.code()
+        );
+        assert_eq!(
+            ask(&mut cluster, -1),
+            ErrorCode::BrokerIdNotRegistered.code()
+        );
+        assert_eq!(ask(&mut cluster, 2), ErrorCode::InvalidRequest.code());
+        assert_eq!(cluster.image.brokers.count(), 3);
+        cluster.image.brokers.set_fenced(NodeId(2), true);
+        assert_eq!(ask(&mut cluster, 2), 0);
+        assert_eq!(cluster.image.brokers.nodes(), [NodeId(1), NodeId(3)]);
+        assert_eq!(
+            ask(&mut cluster, 2),
+            ErrorCode::BrokerIdNotRegistered.code()
+        );
+    }
+
+    #[test]
+    fn who_is_forgotten_leads_nothing_and_is_in_no_isr() {
+        let mut cluster = Cluster::of_three();
+        cluster.image.brokers.set_fenced(NodeId(2), true);
+        let led = |cluster: &Cluster| {
+            let partitions = cluster
+                .image
+                .topics()
+                .flat_map(|topic| topic.partitions.iter());
+            partitions
+                .filter(|it| it.leader == NodeId(2) || it.isr.contains(&NodeId(2)))
+                .count()
+        };
+        assert!(led(&cluster) > 0, "it was only fenced");
+        assert_eq!(ask(&mut cluster, 2), 0);
+        assert_eq!(led(&cluster), 0);
+    }
+}
