@@ -38,7 +38,8 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _die_with_parent():
+def die_with_parent():
+    """What a new process does so that it does not outlive who started it."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -90,7 +91,7 @@ class Broker:
 
     def become(self):
         """What the new process does before it is the broker."""
-        _die_with_parent()
+        die_with_parent()
 
     def start(self) -> "Broker":
         self.spawn()

@@ -10,6 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPS = pathlib.Path(os.environ.get("MILLRACE_DEPS", ROOT / ".deps"))
 PYTHON = DEPS / "venv" / "bin" / "python"
 KAFKA_CLASSPATH = f"{DEPS}/kafka-libs/*"
+STREAMS_CLASSPATH = f"{KAFKA_CLASSPATH}:{DEPS}/kafka-streams/*"
+CONNECT_CLASSPATH = f"{DEPS}/kafka-connect/*"
 
 
 @functools.cache

@@ -1,0 +1,255 @@
+"""A Kafka Streams application with a windowed aggregation and two joins, exactly once (`exactly_once_v2`), of the classic group protocol:
+it is killed and resumed, and so is the broker. What it wrote is what a plain program works out from the same orders, record by record."""
+
+import collections
+import os
+import random
+import shutil
+import time
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+
+from harness import java, paths
+from harness.broker import BROKERS, Broker
+from harness.load import QUIET, patiently
+from harness.nodes import addresses, cluster, create, in_sync
+from harness.suite import Skipped, equal, eventually, main, test, unique
+
+KIND = BROKERS[os.environ.get("BROKER", "millrace")]
+PARTITIONS = 3
+CUSTOMERS = 50
+ORDERS = 4000
+INPUTS, OUTPUTS = ["orders", "payments", "customers"], ["sums", "placed", "paid"]
+# Orders that are on their way through the application, so that it is busy whenever something is killed.
+AHEAD = 600
+AT_ONCE = 100
+WINDOW_MS, APART_MS_MAX = 10_000, 60_000
+STALL_SECONDS_MAX = 90
+APP = "shop"
+
+
+class Shop:
+    """What happens in a shop: orders, and payments of some of them, once, twice, or too late. The same for the same seed."""
+
+    def __init__(self, seed: int):
+        chance = random.Random(seed)
+        began = int(time.time() * 1000) - 3_600_000
+        self.regions = {f"c{number}": f"region-{chance.randrange(7)}" for number in range(CUSTOMERS)}
+        self.customers_ms = began - 600_000
+        # customer, order, amount, timestamp
+        self.orders = [(f"c{chance.randrange(CUSTOMERS)}", f"o{number}", chance.randrange(1, 1000), began + number * 50 + chance.randrange(-500, 500))
+                       for number in range(ORDERS)]
+        # order, payment, timestamp; each with the order before it.
+        self.payments = [[(order, f"p{order}/{again}", at + chance.randrange(-2 * APART_MS_MAX, 2 * APART_MS_MAX))
+                          for again in range(chance.choice([0, 1, 1, 1, 2]))] for _, order, _, at in self.orders]
+
+    def sums(self) -> dict[str, list[str]]:
+        """For each window of each customer all that is written of it, in order."""
+        kept = collections.defaultdict(lambda: (0, 0))
+        written = collections.defaultdict(list)
+        for customer, _, amount, at in self.orders:
+            window = f"{customer}@{at // WINDOW_MS * WINDOW_MS}"
+            count, total = kept[window]
+            kept[window] = count + 1, total + amount
+            written[window].append("%d %d" % kept[window])
+        return written
+
+    def placed(self) -> dict[str, list[str]]:
+        """For each customer all orders, in order."""
+        written = collections.defaultdict(list)
+        for customer, order, amount, _ in self.orders:
+            written[customer].append(f"{order} {amount} {self.regions[customer]}")
+        return written
+
+    def paid(self) -> dict[str, list[str]]:
+        """For each order its payments that are near it in time, sorted: what comes first is chance."""
+        written = collections.defaultdict(list)
+        for (_, order, amount, at), payments in zip(self.orders, self.payments):
+            for _, payment, paid_at in payments:
+                if abs(paid_at - at) <= APART_MS_MAX:
+                    written[order].append(f"{order} {amount} {payment}")
+        return {order: sorted(payments) for order, payments in written.items()}
+
+
+class Reader:
+    """Reads what is committed of all that the application writes."""
+
+    def __init__(self, servers: str):
+        self.found = {topic: collections.defaultdict(list) for topic in OUTPUTS}
+        self.counts = collections.Counter()
+        self.consumer = Consumer({"bootstrap.servers": servers, "group.id": unique("reader"), "isolation.level": "read_committed",
+                                  "enable.partition.eof": True, "enable.auto.commit": False, "metadata.recovery.strategy": "none", **QUIET})
+        self.consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic in OUTPUTS for partition in range(PARTITIONS)])
+        self.at_end = set()
+
+    def read(self, seconds: float) -> int:
+        """Reads on for so long at the most, and says how many records that were."""
+        count = 0
+        for message in self.consumer.consume(500, seconds):
+            place = message.topic(), message.partition()
+            if message.error():
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    self.at_end.add(place)
+                continue
+            self.at_end.discard(place)
+            self.found[message.topic()][message.key().decode()].append(message.value().decode())
+            self.counts[message.topic()] += 1
+            count += 1
+        return count
+
+    def has(self, wanted: dict[str, int]) -> bool:
+        return all(self.counts[topic] >= count for topic, count in wanted.items())
+
+
+def all_written(servers: str, wanted: dict[str, int]) -> Reader:
+    """All that there is, when at least that is there and nobody writes any more."""
+    reader = Reader(servers)
+    eventually(lambda: reader.read(1) == 0 and len(reader.at_end) == len(OUTPUTS) * PARTITIONS and reader.has(wanted), STALL_SECONDS_MAX,
+               "the end of what is written")
+    return reader
+
+
+class Feeder:
+    """Writes what happens in the shop, a bit at a time."""
+
+    def __init__(self, servers: str, shop: Shop):
+        self.shop, self.fed = shop, 0
+        # Keys go where Java's clients put them: the application joins partition by partition.
+        self.producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "partitioner": "murmur2_random",
+                                  "metadata.recovery.strategy": "none", **QUIET})
+        for customer, region in shop.regions.items():
+            self._write("customers", customer, region, shop.customers_ms)
+        self._flush()
+
+    def _write(self, topic: str, key: str, value: str, at: int):
+        self.producer.produce(topic, value, key, timestamp=at)
+
+    def _flush(self):
+        equal(self.producer.flush(STALL_SECONDS_MAX), 0, "records that are not taken")
+
+    def feed(self):
+        """Writes the next orders, if there are any."""
+        for index in range(self.fed, min(self.fed + AT_ONCE, ORDERS)):
+            customer, order, amount, at = self.shop.orders[index]
+            self._write("orders", customer, f"{order} {amount}", at)
+            for order, payment, paid_at in self.shop.payments[index]:
+                self._write("payments", order, payment, paid_at)
+        self._flush()
+        self.fed = min(self.fed + AT_ONCE, ORDERS)
+
+
+def application(servers: str, replicas: int, **settings: str) -> java.Program:
+    settings = {
+        "application.id": APP,
+        "bootstrap.servers": servers,
+        "processing.guarantee": "exactly_once_v2",
+        "group.protocol": "classic",
+        "state.dir": "state",
+        "num.stream.threads": "2",
+        "replication.factor": str(replicas),
+        "topic.min.insync.replicas": str(min(replicas, 2)),
+        "commit.interval.ms": "500",
+        # Each order is written, not only the last one of a moment.
+        "statestore.cache.max.bytes": "0",
+        "repartition.purge.interval.ms": "1000",
+        "consumer.session.timeout.ms": "6000",
+        "consumer.heartbeat.interval.ms": "1500",
+        "consumer.auto.offset.reset": "earliest",
+        **{name.replace("_", "."): value for name, value in settings.items()},
+    }
+    classpath = f"{paths.STREAMS_CLASSPATH}:{java.compiled('StreamsApp.java', paths.STREAMS_CLASSPATH)}"
+    return java.Program("streams", classpath, "StreamsApp", {"app.properties": java.properties(settings)})
+
+
+def run(servers: str, replicas: int, faults: list, app: java.Program):
+    """Lets the shop go on, with these faults, at equal distances, while the application is busy; then judges what it wrote."""
+    shop, reader = Shop(random.randrange(1 << 32)), Reader(servers)
+    feeder = Feeder(servers, shop)
+    due = [ORDERS * (number + 1) // (len(faults) + 2) for number in range(len(faults))]
+    wanted = {"sums": ORDERS, "placed": ORDERS, "paid": sum(map(len, shop.paid().values()))}
+    progress = time.monotonic()
+    while not reader.has(wanted):
+        if feeder.fed < ORDERS and feeder.fed - reader.counts["placed"] < AHEAD:
+            feeder.feed()
+        if reader.read(0.1):
+            progress = time.monotonic()
+        if due and reader.counts["placed"] >= due[0]:
+            due.pop(0)
+            # Not when it has just committed what it had: it has something to do, and has done a part of that.
+            feeder.feed()
+            time.sleep(random.random() / 2)
+            faults.pop(0)()
+            progress = time.monotonic()
+        assert app.alive, f"the application ended with status {app.process.returncode}"
+        assert time.monotonic() - progress < STALL_SECONDS_MAX, f"it stands still: {dict(reader.counts)} of {wanted}, {feeder.fed} orders fed"
+    equal(faults, [], "faults that have not happened")
+    equal(app.stop(), 143, "exit status of the application")
+    judge(shop, all_written(servers, wanted))
+    is_at_the_end(servers)
+
+
+def judge(shop: Shop, reader: Reader):
+    found = dict(reader.found, paid={order: sorted(payments) for order, payments in reader.found["paid"].items()})
+    for topic, wanted in (("sums", shop.sums()), ("placed", shop.placed()), ("paid", shop.paid())):
+        different = {key: (found[topic].get(key), wanted.get(key)) for key in wanted.keys() | found[topic].keys()
+                     if found[topic].get(key) != wanted.get(key)}
+        equal(different, {}, f"keys of {topic} of which something else is written")
+
+
+def is_at_the_end(servers: str):
+    """What the application has read is committed, and what it has passed to itself is put away."""
+    repartitioned = f"{APP}-by-order-left-repartition"
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": APP, **QUIET})
+    places = [TopicPartition(topic, partition) for topic in ("orders", "payments", repartitioned) for partition in range(PARTITIONS)]
+    committed = {(place.topic, place.partition): place.offset for place in patiently(lambda: consumer.committed(places, timeout=20))}
+    bounds = {(place.topic, place.partition): consumer.get_watermark_offsets(place, timeout=20) for place in places}
+    for (topic, partition), (_, end) in bounds.items():
+        if topic != repartitioned:
+            equal(committed[topic, partition], end, f"what is committed of {topic}-{partition}")
+    assert all(bounds[repartitioned, partition][0] > 0 for partition in range(PARTITIONS)), f"nothing is deleted of {repartitioned}: {bounds}"
+    consumer.close()
+
+
+def make_topics(node: Broker, replicas: int):
+    for topic in INPUTS + OUTPUTS:
+        create(node, topic, PARTITIONS, replicas, **({"min_insync_replicas": "2"} if replicas > 1 else {}))
+
+
+def forget(app: java.Program):
+    """It comes back on another machine, as it were: with an empty disk, and a name that nobody knows."""
+    app.kill()
+    shutil.rmtree(app.home / "state")
+    app.start()
+
+
+def resume(app: java.Program):
+    app.kill()
+    app.start()
+
+
+@test(seconds=300)
+def an_application_and_its_broker_are_killed_and_each_result_is_there_once():
+    with KIND() as node:
+        make_topics(node, 1)
+        with application(node.address, 1) as app:
+            run(node.address, 1, [lambda: resume(app), node.restart, lambda: forget(app), node.restart], app)
+
+
+@test(seconds=400)
+def an_application_and_each_node_of_three_are_killed_and_each_result_is_there_once():
+    if KIND.name != "millrace":
+        raise Skipped("Kafka is asked with one node")
+    with cluster() as nodes:
+        make_topics(nodes[0], 3)
+
+        def restart(node):
+            node.restart()
+            for topic in INPUTS + OUTPUTS:
+                eventually(lambda topic=topic: all(isr == {1, 2, 3} for _, isr in in_sync(node, topic)), 60, "all replicas in sync")
+        with application(addresses(nodes), 3) as app:
+            run(addresses(nodes), 3, [lambda: restart(nodes[0]), lambda: resume(app), lambda: restart(nodes[1]), lambda: forget(app),
+                                      lambda: restart(nodes[2])], app)
+
+
+if __name__ == "__main__":
+    main("streams", java.put_away)
