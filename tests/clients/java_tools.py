@@ -92,6 +92,19 @@ def the_metadata_quorum_is_described():
 
 
 @test
+def the_cluster_and_its_features_are_described():
+    printed = tool("FeatureCommand", "describe")
+    levels = dict(re.findall(r"Feature: (\S+)\s.*FinalizedVersionLevel: (\S+)", printed))
+    equal((levels["group.version"], levels["transaction.version"]), ("1", "2"), printed)
+    assert levels["metadata.version"].startswith("4."), printed
+    host, port = BOOTSTRAP.rsplit(":", 1)
+    # This tool wants to know first what it is to do.
+    for command, wanted in (("cluster-id", r"Cluster ID: [\w-]{22}$"), ("list-endpoints", rf"^1\s+{host}\s+{port}\s")):
+        status, printed = server.run(TOOLS + "ClusterTool", command, "--bootstrap-server", BOOTSTRAP)
+        assert status == 0 and re.search(wanted, printed, re.M), printed
+
+
+@test
 def topics_live_and_die():
     name = make_topic("java-topic", 2, "--config", "retention.ms=7200000")
     assert name in topics("--list").split()
@@ -252,6 +265,32 @@ def groups_live_and_die():
     assert "does not exist" in groups("--delete", "--group", group)
 
 
+@test(seconds=90)
+def groups_are_reset_by_time_and_from_files():
+    name, group = make_topic("java-reset"), unique("java-reset")
+    console_produce(name, b"".join(b"%d\n" % i for i in range(10)))
+    console_consume(name, 10, "--group", group, "--from-beginning")
+    assert re.search(rf"^{group}\s+Classic\s+consumer", tool("GroupsCommand", "--list"), re.M)
+    eventually(lambda: "Empty" in groups("--describe", "--state", "--group", group), what="the group is empty")
+
+    def reset(*args: str) -> int:
+        """Where the group is then."""
+        groups("--reset-offsets", "--group", group, *args, "--execute")
+        return int(re.search(rf"^{group}\s+{name}\s+0\s+(\d+)", groups("--describe", "--group", group), re.M)[1])
+    equal(reset("--topic", name, "--to-datetime", "2001-01-01T00:00:00.000"), 0, "reset to a time before all records")
+    equal(reset("--topic", name, "--to-datetime", "2101-01-01T00:00:00.000"), 10, "reset to a time behind all records")
+    equal(reset("--all-topics", "--by-duration", "P1D"), 0, "reset to a day ago")
+    equal(reset("--topic", f"{name}:0", "--to-offset", "4"), 4, "reset to an offset")
+    equal(reset("--topic", name, "--to-offset", "99"), 10, "reset to an offset behind the end")
+    planned = groups("--reset-offsets", "--group", group, "--topic", name, "--shift-by", "-3", "--export", "--dry-run")
+    equal(re.findall(rf"^.?{name}.*$", planned, re.M), [f"{name},0,7"], planned)
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        file.write(f"{name},0,6\n")
+        file.flush()
+        equal(reset("--from-file", file.name), 6, "reset to what a file says")
+    assert re.search(rf"^{group}\s+{name}\s+0\s+6\s+10\s+4\s", groups("--describe", "--all-groups"), re.M)
+
+
 @test(seconds=120)
 def consumer_protocol_groups_live_and_die():
     name, group = make_topic("java-848", 4), unique("java-848")
@@ -359,6 +398,8 @@ def transactions_are_listed_and_described():
     equal(len(committed.splitlines()), 500, "records that are committed")
     producers = tool("TransactionsCommand", "describe-producers", "--topic", name, "--partition", "0")
     assert "LatestCoordinatorEpoch" in producers, producers
+    hanging = tool("TransactionsCommand", "find-hanging", "--topic", name)
+    assert name not in hanging.split(), hanging
 
 
 if __name__ == "__main__":
