@@ -5,6 +5,7 @@ import collections
 import os
 import random
 import shutil
+import subprocess
 import time
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
@@ -12,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, To
 from harness import java, paths
 from harness.broker import BROKERS, Broker
 from harness.load import QUIET, patiently
-from harness.nodes import addresses, cluster, create, in_sync
+from harness.nodes import addresses, cluster, create, in_sync, topics
 from harness.suite import Skipped, equal, eventually, main, test, unique
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
@@ -69,6 +70,10 @@ class Shop:
                 if abs(paid_at - at) <= APART_MS_MAX:
                     written[order].append(f"{order} {amount} {payment}")
         return {order: sorted(payments) for order, payments in written.items()}
+
+    def counts(self, times: int = 1) -> dict[str, int]:
+        """How many records are written to each topic."""
+        return {"sums": ORDERS * times, "placed": ORDERS * times, "paid": sum(map(len, self.paid().values())) * times}
 
 
 class Reader:
@@ -161,36 +166,50 @@ def application(servers: str, replicas: int, **settings: str) -> java.Program:
     return java.Program("streams", classpath, "StreamsApp", {"app.properties": java.properties(settings)})
 
 
-def run(servers: str, replicas: int, faults: list, app: java.Program):
+def follow(servers: str, wanted: dict[str, int], apps: list[java.Program], step=lambda reader: False):
+    """Reads what is written until there is as much as is wanted, as long as it goes on. In between is a step, which says whether it did
+    something that may take its time."""
+    reader, progress = Reader(servers), time.monotonic()
+    while not reader.has(wanted):
+        if (reader.read(0.1) > 0) | step(reader):
+            progress = time.monotonic()
+        ended = [app.process.returncode for app in apps if not app.alive]
+        equal(ended, [], "exit status of an application that has ended")
+        assert time.monotonic() - progress < STALL_SECONDS_MAX, f"it stands still: {dict(reader.counts)} of {wanted}"
+    equal([app.stop() for app in apps], [143] * len(apps), "exit status of the application")
+
+
+def run(servers: str, faults: list, *apps: java.Program) -> Shop:
     """Lets the shop go on, with these faults, at equal distances, while the application is busy; then judges what it wrote."""
-    shop, reader = Shop(random.randrange(1 << 32)), Reader(servers)
+    shop = Shop(random.randrange(1 << 32))
     feeder = Feeder(servers, shop)
     due = [ORDERS * (number + 1) // (len(faults) + 2) for number in range(len(faults))]
-    wanted = {"sums": ORDERS, "placed": ORDERS, "paid": sum(map(len, shop.paid().values()))}
-    progress = time.monotonic()
-    while not reader.has(wanted):
-        if feeder.fed < ORDERS and feeder.fed - reader.counts["placed"] < AHEAD:
+
+    def step(reader: Reader) -> bool:
+        done = reader.counts["placed"]
+        if feeder.fed < ORDERS and feeder.fed - done < AHEAD:
             feeder.feed()
-        if reader.read(0.1):
-            progress = time.monotonic()
-        if due and reader.counts["placed"] >= due[0]:
-            due.pop(0)
-            # Not when it has just committed what it had: it has something to do, and has done a part of that.
-            feeder.feed()
-            time.sleep(random.random() / 2)
-            faults.pop(0)()
-            progress = time.monotonic()
-        assert app.alive, f"the application ended with status {app.process.returncode}"
-        assert time.monotonic() - progress < STALL_SECONDS_MAX, f"it stands still: {dict(reader.counts)} of {wanted}, {feeder.fed} orders fed"
+        if not due or done < due[0]:
+            return False
+        due.pop(0)
+        # Not when it has just committed what it had: it has something to do, and has done a part of that.
+        feeder.feed()
+        time.sleep(random.random() / 2)
+        faults.pop(0)()
+        return True
+    follow(servers, shop.counts(), list(apps), step)
     equal(faults, [], "faults that have not happened")
-    equal(app.stop(), 143, "exit status of the application")
-    judge(shop, all_written(servers, wanted))
+    judge(shop, servers)
     is_at_the_end(servers)
+    return shop
 
 
-def judge(shop: Shop, reader: Reader):
-    found = dict(reader.found, paid={order: sorted(payments) for order, payments in reader.found["paid"].items()})
-    for topic, wanted in (("sums", shop.sums()), ("placed", shop.placed()), ("paid", shop.paid())):
+def judge(shop: Shop, servers: str, times: int = 1):
+    """What there is now is what there has to be, from the first to the last order, so many times."""
+    found = all_written(servers, shop.counts(times)).found
+    found["paid"] = {order: sorted(payments) for order, payments in found["paid"].items()}
+    for topic, once in (("sums", shop.sums()), ("placed", shop.placed()), ("paid", shop.paid())):
+        wanted = {key: sorted(all_of * times) if topic == "paid" else all_of * times for key, all_of in once.items()}
         different = {key: (found[topic].get(key), wanted.get(key)) for key in wanted.keys() | found[topic].keys()
                      if found[topic].get(key) != wanted.get(key)}
         equal(different, {}, f"keys of {topic} of which something else is written")
@@ -208,6 +227,29 @@ def is_at_the_end(servers: str):
             equal(committed[topic, partition], end, f"what is committed of {topic}-{partition}")
     assert all(bounds[repartitioned, partition][0] > 0 for partition in range(PARTITIONS)), f"nothing is deleted of {repartitioned}: {bounds}"
     consumer.close()
+
+
+def is_reset(node: Broker):
+    """Kafka's own tool puts away what the application has left, throws out the members that it did not take along, and lets it begin anew."""
+    done = subprocess.run(
+        ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", paths.STREAMS_CLASSPATH, "org.apache.kafka.tools.StreamsResetter",
+         "--bootstrap-server", node.address, "--application-id", APP, "--input-topics", ",".join(INPUTS), "--force"],
+        capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"status {done.returncode}: {done.stdout}{done.stderr}"
+    eventually(lambda: not any(topic.startswith(f"{APP}-") for topic in topics(node)), 30, "its own topics are gone")
+    consumer = Consumer({"bootstrap.servers": node.address, "group.id": APP, **QUIET})
+    committed = patiently(lambda: consumer.committed([TopicPartition(topic, partition) for topic in INPUTS for partition in range(PARTITIONS)], 20))
+    equal({place.offset for place in committed}, {0}, "offsets of what it reads")
+    consumer.close()
+
+
+def does_it_all_again(node: Broker, shop: Shop, app: java.Program):
+    """The application is reset, and at once makes the topics anew that were deleted, and computes everything a second time."""
+    is_reset(node)
+    shutil.rmtree(app.home / "state")
+    app.start()
+    follow(node.address, shop.counts(2), [app])
+    judge(shop, node.address, 2)
 
 
 def make_topics(node: Broker, replicas: int):
@@ -232,11 +274,12 @@ def an_application_and_its_broker_are_killed_and_each_result_is_there_once():
     with KIND() as node:
         make_topics(node, 1)
         with application(node.address, 1) as app:
-            run(node.address, 1, [lambda: resume(app), node.restart, lambda: forget(app), node.restart], app)
+            shop = run(node.address, [lambda: resume(app), node.restart, lambda: forget(app), node.restart], app)
+            does_it_all_again(node, shop, app)
 
 
 @test(seconds=400)
-def an_application_and_each_node_of_three_are_killed_and_each_result_is_there_once():
+def two_applications_and_each_node_of_three_are_killed_and_each_result_is_there_once():
     if KIND.name != "millrace":
         raise Skipped("Kafka is asked with one node")
     with cluster() as nodes:
@@ -246,9 +289,12 @@ def an_application_and_each_node_of_three_are_killed_and_each_result_is_there_on
             node.restart()
             for topic in INPUTS + OUTPUTS:
                 eventually(lambda topic=topic: all(isr == {1, 2, 3} for _, isr in in_sync(node, topic)), 60, "all replicas in sync")
-        with application(addresses(nodes), 3) as app:
-            run(addresses(nodes), 3, [lambda: restart(nodes[0]), lambda: resume(app), lambda: restart(nodes[1]), lambda: forget(app),
-                                      lambda: restart(nodes[2])], app)
+        # Each has copies of the other one's stores, and goes on with them.
+        together = {"num_standby_replicas": "1", "num_stream_threads": "1"}
+        with application(addresses(nodes), 3, **together) as first, application(addresses(nodes), 3, **together) as second:
+            shop = run(addresses(nodes), [lambda: restart(nodes[0]), lambda: resume(first), lambda: restart(nodes[1]), lambda: forget(second),
+                                          lambda: restart(nodes[2])], first, second)
+            does_it_all_again(nodes[0], shop, first)
 
 
 if __name__ == "__main__":
