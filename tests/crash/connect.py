@@ -1,6 +1,7 @@
 """Kafka Connect with a file at either end, standalone and distributed: workers are killed and resumed, and so is the broker, and each
 line of the input is in the topic and in the output once, in its order."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -14,11 +15,13 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from harness import java, paths
 from harness.broker import BROKERS, Broker, free_port
 from harness.load import QUIET
-from harness.suite import equal, eventually, main, test
+from harness.nodes import addresses, cluster
+from harness.suite import Skipped, equal, eventually, main, test
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
 TOPIC, GROUP = "lines", "workers"
-INTERNAL = {"connect-configs": 1, "connect-offsets": 5, "connect-status": 3}
+# The topics that Connect keeps its own things in, and their partitions.
+INTERNAL = {"config": ("connect-configs", 1), "offset": ("connect-offsets", 5), "status": ("connect-status", 3)}
 # As long as it goes on, it may take its time.
 STALL_SECONDS_MAX = 90
 LINES = 2000
@@ -78,7 +81,7 @@ def is_read(worker: "Worker", lines: Lines):
         time.sleep(2)
 
 
-def in_topic(server: Broker, count: int) -> list[str]:
+def in_topic(server: "Broker | Three", count: int) -> list[str]:
     """What is committed of the topic, when at least that is."""
     consumer = Consumer({"bootstrap.servers": server.address, "group.id": "reader", "isolation.level": "read_committed",
                          "enable.partition.eof": True, "enable.auto.commit": False, **QUIET})
@@ -96,9 +99,9 @@ def in_topic(server: Broker, count: int) -> list[str]:
     return found
 
 
-def source(lines: Lines, **settings: str) -> dict[str, str]:
+def source(lines: Lines, replicas: int = 1, **settings: str) -> dict[str, str]:
     return {"connector.class": "org.apache.kafka.connect.file.FileStreamSourceConnector", "tasks.max": "1", "file": str(lines.path),
-            "topic": TOPIC, "batch.size": "50", "topic.creation.default.partitions": "1", "topic.creation.default.replication.factor": "1",
+            "topic": TOPIC, "batch.size": "50", "topic.creation.default.partitions": "1", "topic.creation.default.replication.factor": str(replicas),
             **settings}
 
 
@@ -111,7 +114,7 @@ def sink(output: pathlib.Path) -> dict[str, str]:
 class Worker(java.Program):
     """A worker of either kind, and what it is asked by HTTP."""
 
-    def __init__(self, main_class: str, server: Broker, settings: dict[str, str], **connectors: dict[str, str]):
+    def __init__(self, main_class: str, server: "Broker | Three", settings: dict[str, str], **connectors: dict[str, str]):
         self.url = f"http://127.0.0.1:{free_port()}"
         settings = {"bootstrap.servers": server.address, "listeners": self.url, **WORKER, **settings}
         super().__init__("connect", paths.CONNECT_CLASSPATH, f"org.apache.kafka.connect.cli.{main_class}",
@@ -192,43 +195,60 @@ def a_standalone_worker_is_stopped_and_killed_and_each_line_comes_out_once():
         are_once(in_topic(server, lines.count), lines.count, "topic")
 
 
-def distributed(server: Broker) -> Worker:
-    topics = {f"{what}.storage.{setting}": value for what in ("config", "offset", "status")
-              for setting, value in {"topic": f"connect-{what}s" if what != "status" else "connect-status", "replication.factor": "1"}.items()}
-    return Worker("ConnectDistributed", server, {
-        "group.id": GROUP, **topics, "offset.storage.partitions": str(INTERNAL["connect-offsets"]),
-        "status.storage.partitions": str(INTERNAL["connect-status"]), "exactly.once.source.support": "enabled",
-        "scheduled.rebalance.max.delay.ms": "0", "session.timeout.ms": "6000", "heartbeat.interval.ms": "1500"})
+class Three:
+    """Three nodes, of which each restart is of the next one."""
+
+    def __init__(self, nodes: list[Broker]):
+        self.address, self._turns = addresses(nodes), itertools.cycle(nodes)
+
+    def restart(self):
+        next(self._turns).restart()
 
 
-def has_internal_topics(server: Broker):
+def distributed(server: Broker | Three, replicas: int = 1) -> Worker:
+    settings = {"group.id": GROUP, "exactly.once.source.support": "enabled", "scheduled.rebalance.max.delay.ms": "0",
+                "session.timeout.ms": "6000", "heartbeat.interval.ms": "1500"}
+    for what, (topic, partitions) in INTERNAL.items():
+        settings |= {f"{what}.storage.topic": topic, f"{what}.storage.replication.factor": str(replicas)}
+        if what != "config":
+            settings[f"{what}.storage.partitions"] = str(partitions)
+    return Worker("ConnectDistributed", server, settings)
+
+
+def has_internal_topics(server: Broker | Three):
     """Connect made them, as it wants to have them."""
     admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
-    there = admin.list_topics(timeout=20).topics
-    equal({name: len(there[name].partitions) for name in INTERNAL if name in there}, INTERNAL, "partitions of its topics")
-    for resource, told in admin.describe_configs([ConfigResource("topic", name) for name in INTERNAL]).items():
+    there, wanted = admin.list_topics(timeout=20).topics, dict(INTERNAL.values())
+    equal({name: len(there[name].partitions) for name in wanted if name in there}, wanted, "partitions of its topics")
+    for resource, told in admin.describe_configs([ConfigResource("topic", name) for name in wanted]).items():
         equal(told.result(20)["cleanup.policy"].value, "compact", f"cleanup.policy of {resource.name}")
+
+
+def goes_in(server: Broker | Three, worker: Worker, lines: Lines, replicas: int):
+    """Lines are read into the topic while the worker and its broker are killed in the middle of their work: what is written counts with the
+    offset behind it, in one transaction, or not at all."""
+    worker.asked("PUT", "/connectors/source/config", source(lines, replicas, **{
+        "exactly.once.support": "required",
+        # Of a task that is killed: the next one reads what was committed only when that is over.
+        "producer.override.transaction.timeout.ms": "6000"}))
+    worker.runs("source")
+    has_internal_topics(server)
+    for fault in (lambda: (worker.kill(), worker.start()), server.restart, lambda: (worker.kill(), server.restart(), worker.start()),
+                  *[server.restart] * (replicas - 1)):
+        before = lines.path.stat().st_size
+        lines.add(LINES)
+        goes_on_until(lambda before=before: worker.offset("source"), before + 1000, "position of the source")
+        fault()
+    is_read(worker, lines)
+    are_once(in_topic(server, lines.count), lines.count, "topic")
 
 
 @test(seconds=400)
 def a_distributed_worker_and_its_broker_are_killed_and_each_line_comes_out_once():
     with KIND() as server, distributed(server) as worker:
-        lines, output = Lines(worker.home), worker.home / "output"
-        worker.asked("PUT", "/connectors/source/config", source(lines, **{
-            "exactly.once.support": "required",
-            # Of a task that is killed: the next one reads what was committed only when that is over.
-            "producer.override.transaction.timeout.ms": "6000"}))
-        worker.runs("source")
-        has_internal_topics(server)
-        # In the middle of its work: what it has written counts with its offset, in one transaction, or not at all.
-        for fault in (lambda: (worker.kill(), worker.start()), server.restart, lambda: (worker.kill(), server.restart(), worker.start())):
-            before = lines.path.stat().st_size
-            lines.add(LINES)
-            goes_on_until(lambda before=before: worker.offset("source"), before + 1000, "position of the source")
-            fault()
-        is_read(worker, lines)
-        are_once(in_topic(server, lines.count), lines.count, "topic")
-        worker.asked("PUT", "/connectors/sink/config", sink(output))
+        lines = Lines(worker.home)
+        goes_in(server, worker, lines, 1)
+        worker.asked("PUT", "/connectors/sink/config", sink(worker.home / "output"))
         worker.runs("source", "sink")
         comes_out(worker, lines)
         worker.kill()
@@ -241,6 +261,20 @@ def a_distributed_worker_and_its_broker_are_killed_and_each_line_comes_out_once(
         comes_out(worker, lines)
         is_stopped_and_deleted(worker)
         are_once(in_topic(server, lines.count), lines.count, "topic")
+
+
+@test(seconds=400)
+def a_distributed_worker_and_each_node_of_three_are_killed_and_each_line_comes_out_once():
+    if KIND.name != "millrace":
+        raise Skipped("Kafka is asked with one node")
+    with cluster() as nodes:
+        server = Three(nodes)
+        with distributed(server, 3) as worker:
+            lines = Lines(worker.home)
+            goes_in(server, worker, lines, 3)
+            worker.asked("PUT", "/connectors/sink/config", sink(worker.home / "output"))
+            worker.runs("source", "sink")
+            comes_out(worker, lines)
 
 
 def comes_out(worker: Worker, lines: Lines):
