@@ -2,15 +2,19 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use millrace::record::Codec;
+use millrace::runtime::version::version;
 
 use crate::disk::DiskArgs;
 use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines, read_whole};
 use crate::units::{parse_bytes, parse_cores, parse_pair};
+
+static VERSION: LazyLock<String> = LazyLock::new(|| version(option_env!("MILLRACE_COMMIT")));
 
 const ABOUT: &str = "Load generator and verifier for any Kafka broker";
 /// What the options of the subcommands do not say.
@@ -53,7 +57,8 @@ Exit status: 0 done and good, 1 done and something was lost, refused or wrong, 2
 
 /// Load generator and verifier for Kafka brokers.
 #[derive(Debug, Parser)]
-#[command(name = "millrace-bench", version, about = ABOUT, long_about = None, after_long_help = MANUAL)]
+#[command(name = "millrace-bench", version = VERSION.as_str(), about = ABOUT)]
+#[command(long_about = None, after_long_help = MANUAL)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -9,24 +9,35 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
 use clap::Parser;
 use millrace::config::{self, BrokerConfig};
 use millrace::runtime::fatal::{CONFIG, Fatal, SYSTEM, USAGE};
-use millrace::runtime::sys::Signal;
-use millrace::runtime::{Server, Stopper, logging, sys};
+use millrace::runtime::logging::{self, Often};
+use millrace::runtime::sys::{self, Signal};
+use millrace::runtime::version::version;
+use millrace::runtime::{Reloader, Server, SettingsSource, Stopper, warn_about_ignored};
+
+static VERSION: LazyLock<String> = LazyLock::new(|| version(option_env!("MILLRACE_COMMIT")));
+
+/// The settings are read again no more often than this, however many signals come.
+const RELOAD_EVERY: Duration = Duration::from_secs(1);
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An Apache Kafka compatible event-streaming broker.
 ///
+/// Signals: SIGTERM and SIGINT stop it cleanly, a second one at once; SIGHUP reads the file of settings again.
+///
 /// Exit status: 0 stopped by a signal; 64 command line; 65 a store is damaged; 70 a shard ended, or could not be made
 /// or stopped; 71 the system lacks something; 73 data directory; 74 a disk failed; 78 configuration; 130 and 143 a
 /// second signal; 134 a fault of the broker's own.
 #[derive(Parser)]
-#[command(name = "millrace", version)]
+#[command(name = "millrace", version = VERSION.as_str())]
 struct Args {
     /// Settings, in the format of Kafka's server.properties.
     #[arg(long, value_name = "FILE")]
@@ -64,7 +75,7 @@ fn main() -> ExitCode {
     // Before any thread starts, the log's included, for threads inherit it: one that did not would
     // take SIGTERM's default action and end the process on the spot.
     sys::block_signals();
-    logging::start();
+    LazyLock::force(&VERSION);
     let result = run(&args);
     if let Err(fatal) = &result {
         tracing::error!("{fatal}");
@@ -76,22 +87,26 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Fatal> {
-    let config = load(args)?;
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(on_signals)
-        .map_err(|error| Fatal::new(SYSTEM, format!("cannot start a thread: {error}")))?;
+    let (source, config) = load(args)?;
+    let thread = |name: &str| std::thread::Builder::new().name(name.into());
+    let no_thread = |error| Fatal::new(SYSTEM, format!("cannot start a thread: {error}"));
+    let (reload, reloads) = sync_channel(1);
+    thread("signals")
+        .spawn(move || on_signals(&reload))
+        .map_err(no_thread)?;
+    let known = config.clone();
     let server = Server::start(config)?;
+    let reloader = server.reloader();
+    thread("reload")
+        .spawn(move || on_reloads(&reloads, &reloader, &source, known))
+        .map_err(no_thread)?;
     *STOPPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(server.stopper());
     server.serve();
     server.wait()
 }
 
-fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
-    let text = args.config.as_ref().map(|path| {
-        std::fs::read_to_string(path)
-            .map_err(|error| Fatal::new(CONFIG, format!("cannot read {}: {error}", path.display())))
-    });
+/// Reads the settings and begins to log as they say: also what is wrong with them.
+fn load(args: &Args) -> Result<(SettingsSource, BrokerConfig), Fatal> {
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
         None => Err(Fatal::new(
@@ -99,36 +114,43 @@ fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
             format!("--override {text}: expected KEY=VALUE"),
         )),
     };
-    let overrides = args
-        .overrides
-        .iter()
-        .map(pair)
-        .collect::<Result<Vec<_>, _>>()?;
-    let config = config::load(text.transpose()?.as_deref(), &overrides)
-        .map_err(|error| Fatal::new(CONFIG, error.to_string()))?;
-    for ignored in &config.ignored {
-        let place = match (&args.config, ignored.line) {
-            (Some(path), Some(line)) => format!("{}:{line}", path.display()),
-            _ => "--override".to_owned(),
-        };
-        tracing::warn!(
-            "{place}: {} changes nothing here. {}",
-            ignored.key,
-            ignored.why
-        );
-    }
+    let overrides: Result<Vec<_>, Fatal> = args.overrides.iter().map(pair).collect();
+    let source = SettingsSource {
+        path: args.config.clone(),
+        overrides: overrides.clone().unwrap_or_default(),
+    };
+    let text = source.read();
+    let known = text.as_ref().ok().and_then(Option::as_deref);
+    let (format, level) = config::log_settings(known, &source.overrides);
+    logging::start(format, level);
+    logging::log_panics();
+    overrides?;
+    let text = text.map_err(|why| Fatal::new(CONFIG, why))?;
+    let config = source.load(text.as_deref()).map_err(|problems| {
+        for problem in &problems {
+            tracing::error!("{problem}");
+        }
+        Fatal::new(CONFIG, "the configuration cannot be used")
+    })?;
+    warn_about_ignored(&config, &[]);
     if let Some(doubt) = config.bootstrap_doubt() {
         tracing::warn!("{doubt}");
     }
-    Ok(config)
+    Ok((source, config))
 }
 
-fn on_signals() {
+fn on_signals(reload: &SyncSender<()>) {
+    let strays = Often::default();
     loop {
         let signal = match sys::wait_for_signal() {
             Signal::Stop(signal) => signal,
+            // One that waits will find what this one would have.
+            Signal::Reload => {
+                let _ = reload.try_send(());
+                continue;
+            }
             Signal::Other(name) => {
-                tracing::info!("{name} has no meaning here; SIGTERM stops the broker");
+                strays.info(|| format!("{name} has no meaning here; SIGTERM stops the broker"));
                 continue;
             }
         };
@@ -140,5 +162,17 @@ fn on_signals() {
             Some(stopper) => stopper.stop(),
             None => std::process::exit(128 + signal),
         }
+    }
+}
+
+fn on_reloads(
+    reloads: &Receiver<()>,
+    reloader: &Reloader,
+    source: &SettingsSource,
+    mut known: BrokerConfig,
+) {
+    while reloads.recv().is_ok() {
+        reloader.reload(source, &mut known);
+        std::thread::sleep(RELOAD_EVERY);
     }
 }

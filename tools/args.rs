@@ -1,16 +1,20 @@
 //! The command line of `millracectl`.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use millrace::record::Codec;
+use millrace::runtime::version::version;
 use millrace::store::LogLabel;
 
 use crate::start::Start;
 
+static VERSION: LazyLock<String> = LazyLock::new(|| version(option_env!("MILLRACE_COMMIT")));
+
 /// Operates a Kafka cluster: topics, groups, records, and Millrace's stores.
 #[derive(Debug, Parser)]
-#[command(name = "millracectl", version, about, long_about = None)]
+#[command(name = "millracectl", version = VERSION.as_str(), about, long_about = None)]
 pub struct Cli {
     /// Brokers to ask first, comma-separated host:port
     #[arg(long, global = true, default_value = "127.0.0.1:9092")]

@@ -469,8 +469,20 @@ pub const PEER_REDIAL_MS_MIN: u64 = 50;
 pub const PEER_REDIAL_MS_MAX: u64 = 1_000;
 /// What waits to be sent to one node, in bytes; a message that nothing stands before may go beyond it.
 pub const PEER_UNSENT_BYTES_MAX: usize = QUORUM_IN_FLIGHT_BYTES_MAX;
+/// Bytes of a message in the log, and of each value beside it, before those are written out that could do harm.
+pub const LOG_LINE_BYTES_MAX: usize = 4096;
+/// Lines that wait to be written to the log; more are left out and counted.
+pub const LOG_LINES_MAX: usize = 4096;
+/// Bytes of such lines.
+pub const LOG_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a file of settings.
+pub const CONFIG_FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Problems of such a file that are told.
+pub const CONFIG_PROBLEMS_MAX: usize = 50;
 /// Lines that the log gets about one thing, such as another node, in [`RARE_LOG_MS`].
 pub const RARE_LOG_LINES: u32 = 10;
+/// Lines about what is created, deleted and elected, of each kind and on each shard, in [`RARE_LOG_MS`].
+pub const LIFE_LOG_LINES: u32 = 100;
 /// See [`RARE_LOG_LINES`].
 pub const RARE_LOG_MS: u64 = 60_000;
 /// Messages about replicas that a shard tells one of another node at a time.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use super::msg::Msg;
 use super::trace::DiskReads;
 pub use crate::base::ConnId;
 use crate::base::{Mono, ShardId, StoreId};
+use crate::config::BrokerConfig;
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
 /// Stands for the listeners of `controller.listener.names`.
@@ -154,6 +156,8 @@ pub enum Input {
     DiskReads(DiskReads),
     /// What the memory tails of the shard's stores may take together from now on, in bytes.
     TailBytesMax(usize),
+    /// The file of settings was read again: what the shard serves by from now on, where clients have set nothing else.
+    Settings(Arc<BrokerConfig>),
     /// Nothing more is waiting: the moment to start flushes. Also sent when the time of the last
     /// [`Output::WakeAt`] has come. Must follow every run of other inputs.
     Idle,

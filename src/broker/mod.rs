@@ -45,6 +45,8 @@ mod request_tests;
 mod requests;
 #[cfg(test)]
 mod room_tests;
+#[cfg(test)]
+mod settings_tests;
 mod shard;
 #[cfg(test)]
 mod slice_tests;

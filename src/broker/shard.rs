@@ -3,6 +3,7 @@
 
 mod answers;
 mod draining;
+mod settings;
 mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -243,6 +244,7 @@ impl Shard {
             Input::Turn { ns } => self.front.tracer.turn(ns),
             Input::DiskReads(counts) => self.front.tracer.disk_reads(counts),
             Input::TailBytesMax(bytes) => self.owner.set_tail_bytes_max(bytes),
+            Input::Settings(config) => self.read_again(config, fx),
             Input::Idle => self.idle(fx),
             Input::Shutdown => self.shutdown(fx),
         }
@@ -440,22 +442,6 @@ impl Shard {
                 }
             }
             None => {}
-        }
-    }
-
-    /// Serves by what clients have set for this broker and for all.
-    fn apply_settings(&mut self, image: &Image) {
-        let node = Some(self.config.node());
-        let (all, own) = (image.broker_configs(None), image.broker_configs(node));
-        let known = &self.front.image;
-        if all == known.broker_configs(None) && own == known.broker_configs(node) {
-            return;
-        }
-        let config = Arc::new(self.config.with_dynamic(all, own));
-        self.front.config = Arc::clone(&config);
-        self.owner.config = Arc::clone(&config);
-        if let Some(control) = &mut self.control {
-            control.set_config(config);
         }
     }
 

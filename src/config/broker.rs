@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listeners::{Address, Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
-use super::value::{Assignors, CleanupPolicy, CompressionType, PageCacheReads, Share};
+use super::value::{
+    Assignors, CleanupPolicy, CompressionType, LogFormat, LogLevel, PageCacheReads, Share,
+};
 use crate::base::limits::{CLUSTER_ID_BYTES_MAX, RACK_BYTES_MAX, TAIL_START_BYTES};
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
@@ -249,6 +251,11 @@ settings! {
         /// Where to answer HTTP requests about this node, as host:port: `/metrics` for Prometheus, `/health/live`,
         /// `/health/ready` and `/version`. Not set: nowhere. Whoever reaches it may read it.
         millrace_metrics_listener: Option<Address> = None, "millrace.metrics.listener", None, ANY;
+        /// How lines of the log look, on standard error: text for people, or json, an object a line.
+        millrace_log_format: LogFormat = LogFormat::Text, "millrace.log.format", None, ANY;
+        /// What is logged: this and what is more severe. SIGHUP changes it while the broker runs. The environment's
+        /// RUST_LOG, which chooses by part of the program, wins over it.
+        millrace_log_level: LogLevel = LogLevel::Info, "millrace.log.level", None, ANY;
         /// Size to which a store is written ahead from its start on, in the background: a store that need not
         /// grow under load is faster, and its latencies are more even. Per core.
         millrace_store_initial_bytes: i64 = 64 * MIB, "millrace.store.initial.bytes", Bytes, from(16 * MIB);
@@ -279,6 +286,10 @@ settings! {
     extra {
         /// What was set, rather than left at its default, as text; settings that change nothing too.
         explicit: BTreeMap<&'static str, String> = BTreeMap::new();
+        /// The lines of the file, from 1, on which settings stand, but for those that were set elsewhere after that.
+        lines: BTreeMap<&'static str, usize> = BTreeMap::new();
+        /// The file that was read, if one was. The driver fills it in.
+        file: Option<String> = None;
         /// Where something was set that changes nothing.
         ignored: Vec<Ignored> = Vec::new();
         /// Where controllers of other nodes reach this one, if there are others: the listeners of

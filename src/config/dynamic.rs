@@ -10,7 +10,7 @@ use super::topic::UNCLEAN_ELECTIONS;
 
 /// Settings that are acted on and take effect at once. All of them are the defaults of topics, and what
 /// is read with each request; Kafka changes some more while it runs (listeners, bounds of connections).
-const LIVE: &[&str] = &[
+pub(super) const LIVE: &[&str] = &[
     "compression.type",
     "log.cleaner.backoff.ms",
     "log.cleaner.dedupe.buffer.size",

@@ -9,6 +9,8 @@ use super::properties;
 use super::setting::SetError;
 use super::topic::TopicConfig;
 use super::unsupported;
+use super::value::{LogFormat, LogLevel};
+use crate::base::limits::CONFIG_PROBLEMS_MAX;
 
 /// Other names of a setting: (taken as well, the setting).
 const ALIASES: &[(&str, &str)] = &[("broker.id", "node.id"), ("log.dir", "log.dirs")];
@@ -16,8 +18,8 @@ const ALIASES: &[(&str, &str)] = &[("broker.id", "node.id"), ("log.dir", "log.di
 /// What is wrong with a configuration: every problem found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// At least one.
-    pub problems: Vec<Problem>,
+    /// At least one, each with the line of the file, from 1, on which it stands, if it does.
+    pub problems: Vec<(Option<usize>, Problem)>,
 }
 
 /// One thing that is wrong with a configuration.
@@ -25,8 +27,6 @@ pub struct ConfigError {
 pub enum Problem {
     /// A line of the file cannot be read.
     Syntax {
-        /// From 1.
-        line: usize,
         /// What is wrong.
         why: String,
     },
@@ -49,6 +49,8 @@ pub enum Problem {
         /// The broker's settings for the same thing.
         instead: &'static [&'static str],
     },
+    /// There are more than anybody reads: what follows was not looked at.
+    TooMany,
     /// A value that is not allowed, by itself or next to another one.
     BadValue {
         /// The setting.
@@ -63,7 +65,7 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax { line, why } => write!(f, "line {line}: {why}"),
+            Self::Syntax { why } => f.write_str(why),
             Self::Unknown { key, nearest: None } => write!(f, "unknown setting {key}"),
             Self::Unknown {
                 key,
@@ -71,6 +73,7 @@ impl fmt::Display for Problem {
             } => {
                 write!(f, "unknown setting {key}: did you mean {near}?")
             }
+            Self::TooMany => f.write_str("too many problems: what follows was not looked at"),
             Self::Unsupported { key } => {
                 write!(
                     f,
@@ -97,9 +100,13 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.problems.iter().enumerate() {
+        for (i, (line, problem)) in self.problems.iter().enumerate() {
             let separator = if i == 0 { "" } else { "\n" };
-            write!(f, "{separator}{problem}")?;
+            f.write_str(separator)?;
+            if let Some(line) = line {
+                write!(f, "line {line}: ")?;
+            }
+            problem.fmt(f)?;
         }
         Ok(())
     }
@@ -119,7 +126,7 @@ pub fn load(
     let mut config = BrokerConfig::default();
     let mut problems = Vec::new();
     let lines = properties::parse(file.unwrap_or_default()).unwrap_or_else(|(line, why)| {
-        problems.push(Problem::Syntax { line, why });
+        problems.push((Some(line), Problem::Syntax { why }));
         Vec::new()
     });
     let lines = lines
@@ -127,8 +134,12 @@ pub fn load(
         .map(|(line, key, value)| (Some(*line), key, value));
     let overrides = overrides.iter().map(|(key, value)| (None, key, value));
     for (line, key, value) in lines.chain(overrides) {
+        if problems.len() >= CONFIG_PROBLEMS_MAX {
+            problems.push((line, Problem::TooMany));
+            break;
+        }
         if let Err(problem) = apply(&mut config, line, key, value) {
-            problems.push(problem);
+            problems.push((line, problem));
         }
     }
     if problems.is_empty() {
@@ -145,6 +156,20 @@ pub fn load(
     }
 }
 
+/// How the log of a broker is wanted, by a configuration of which the rest may be wrong: to say that.
+#[must_use]
+pub fn log_settings(file: Option<&str>, overrides: &[(String, String)]) -> (LogFormat, LogLevel) {
+    let mut config = BrokerConfig::default();
+    let lines = properties::parse(file.unwrap_or_default()).unwrap_or_default();
+    let lines = lines.into_iter().map(|(_, key, value)| (key, value));
+    for (key, value) in lines.chain(overrides.iter().cloned()) {
+        if key.starts_with("millrace.log.") {
+            let _ = config.set(&key, &value);
+        }
+    }
+    (config.millrace_log_format, config.millrace_log_level)
+}
+
 fn apply(
     config: &mut BrokerConfig,
     line: Option<usize>,
@@ -156,10 +181,10 @@ fn apply(
     match config.set(name, value) {
         Ok(()) => {
             let shown = config.show(name).unwrap_or_default();
-            let setting = BrokerConfig::setting(name);
-            config
-                .explicit
-                .extend(setting.map(|setting| (setting.key, shown)));
+            if let Some(setting) = BrokerConfig::setting(name) {
+                config.explicit.insert(setting.key, shown);
+                stands(config, line, setting.key);
+            }
             Ok(())
         }
         Err(SetError::Invalid(expected)) => Err(bad_value(key, value, expected)),
@@ -169,6 +194,14 @@ fn apply(
             None => Err(unknown(key)),
         },
     }
+}
+
+/// Notes where a setting stands.
+fn stands(config: &mut BrokerConfig, line: Option<usize>, key: &'static str) {
+    match line {
+        Some(line) => config.lines.insert(key, line),
+        None => config.lines.remove(key),
+    };
 }
 
 /// Takes a setting that changes nothing.
@@ -181,6 +214,7 @@ fn ignore(
     let shown = inert.check(value)?;
     inert.honour(&shown)?;
     config.explicit.insert(inert.setting.key, shown);
+    stands(config, line, inert.setting.key);
     config.ignored.push(Ignored {
         line,
         key: inert.setting.key,
@@ -242,7 +276,7 @@ fn unknown(key: &str) -> Problem {
     }
 }
 
-fn contradictions(config: &BrokerConfig) -> impl Iterator<Item = Problem> {
+fn contradictions(config: &BrokerConfig) -> impl Iterator<Item = (Option<usize>, Problem)> {
     let shown = |key: &str| {
         config
             .show(key)
@@ -251,10 +285,13 @@ fn contradictions(config: &BrokerConfig) -> impl Iterator<Item = Problem> {
     config
         .contradictions()
         .into_iter()
-        .map(move |(key, expected)| Problem::BadValue {
-            key: key.to_owned(),
-            value: shown(key).unwrap_or_default(),
-            expected,
+        .map(move |(key, expected)| {
+            let problem = Problem::BadValue {
+                key: key.to_owned(),
+                value: shown(key).unwrap_or_default(),
+                expected,
+            };
+            (config.lines.get(key).copied(), problem)
         })
 }
 
@@ -296,8 +333,16 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn problem(text: &str) -> String {
+    /// The problems of a text, by their lines.
+    fn lines(text: &str) -> String {
         load(Some(text), &[]).unwrap_err().to_string()
+    }
+
+    /// The same without the lines.
+    fn problem(text: &str) -> String {
+        let problems = load(Some(text), &[]).unwrap_err().problems;
+        let problems: Vec<_> = problems.iter().map(|(_, why)| why.to_string()).collect();
+        problems.join("\n")
     }
 
     #[test]
@@ -420,7 +465,41 @@ mod tests {
             lines[2],
             "unknown setting log.cleanup.polic: did you mean log.cleanup.policy?"
         );
-        assert!(problem("a=\\u00").starts_with("line 1"));
+    }
+
+    #[test]
+    fn problems_and_settings_have_their_lines() {
+        assert!(lines("a=\\u00").starts_with("line 1: "));
+        assert!(lines("# c\nnum.partitions=0").starts_with("line 2: num.partitions=0 is not"));
+        let text = lines("num.partitions=2\n\nlog.dirs=/a,/b\nlog.dirz=/a");
+        assert!(text.starts_with("line 4: unknown"), "{text}");
+        let text = lines("num.partitions=2\n\nlog.dirs=/a,/b");
+        assert!(text.starts_with("line 3: log.dirs"), "{text}");
+        let overrides = [("num.partitions".to_owned(), "7".to_owned())];
+        let text = "num.partitions=2\nlog.dirs=/a\nnum.io.threads=4\nlog.dirs=/b";
+        let config = load(Some(text), &overrides).unwrap();
+        let lines: Vec<_> = config.lines.into_iter().collect();
+        assert_eq!(lines, [("log.dirs", 4), ("num.io.threads", 3)]);
+        let wrong = [("log.dirs".to_owned(), "/a,/b".to_owned())];
+        let error = load(Some("log.dirs=/a"), &wrong).unwrap_err();
+        assert_eq!(error.problems[0].0, None, "not the line that it wins over");
+        // Somebody has named some other file.
+        let text = "not a setting\n".repeat(100_000);
+        let problems = load(Some(&text), &[]).unwrap_err().problems;
+        assert_eq!(problems.len(), CONFIG_PROBLEMS_MAX + 1);
+        let last = (Some(CONFIG_PROBLEMS_MAX + 1), Problem::TooMany);
+        assert_eq!(problems.last(), Some(&last));
+    }
+
+    #[test]
+    fn how_to_log_is_known_though_the_rest_is_wrong() {
+        let json = (LogFormat::Json, LogLevel::Debug);
+        let text = "log.dirz=/a\nmillrace.log.format=json\nmillrace.log.level=warn";
+        let over = [("millrace.log.level".to_owned(), "debug".to_owned())];
+        assert_eq!(log_settings(Some(text), &over), json);
+        let default = (LogFormat::Text, LogLevel::Info);
+        assert_eq!(log_settings(Some("millrace.log.format=xml"), &[]), default);
+        assert_eq!(log_settings(Some("a=\\u00"), &[]), default);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod load;
 mod page;
 mod properties;
 mod quorum;
+mod reload;
 mod setting;
 mod topic;
 mod unsupported;
@@ -24,9 +25,12 @@ mod value;
 pub use broker::{BrokerConfig, Ignored};
 pub use dynamic::{DynamicError, check_dynamic, update_of};
 pub use listeners::{Address, Endpoint, Endpoints, ProtocolMap};
-pub use load::{ConfigError, Problem, load};
+pub use load::{ConfigError, Problem, load, log_settings};
 pub use page::settings_page;
 pub use quorum::VoterAddress;
+pub use reload::{SettingChange, SettingChanges};
 pub use setting::{SetError, Setting, Unit};
 pub use topic::{INTERNAL_TOPICS, TopicConfig, UNCLEAN_ELECTIONS, is_internal};
-pub use value::{CleanupPolicy, CompressionType, Kind, PageCacheReads, Share, Value};
+pub use value::{
+    CleanupPolicy, CompressionType, Kind, LogFormat, LogLevel, PageCacheReads, Share, Value,
+};

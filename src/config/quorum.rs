@@ -120,8 +120,9 @@ impl BrokerConfig {
         let servers = self.elements(SERVERS).filter_map(address_of);
         let mut servers = servers.filter(|_| !self.observes());
         let (host, port) = servers.find(|(host, _)| !self.names_this_node(host))?;
+        let named = self.named(SERVERS);
         Some(format!(
-            "{SERVERS} names {host}:{port}, and this node does not look there: it is a cluster of its own, the only \
+            "{named} names {host}:{port}, and this node does not look there: it is a cluster of its own, the only \
              voter. If {host} is another node, stop this one: it would serve other data"
         ))
     }

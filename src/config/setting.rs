@@ -169,6 +169,15 @@ macro_rules! settings {
                 Ok(())
             }
 
+            /// Takes one setting over from another configuration, whether it is set there or not. An unknown one is
+            /// none.
+            pub fn take_over(&mut self, key: &str, from: &Self) {
+                match key {
+                    $($key => self.$field.clone_from(&from.$field),)*
+                    _ => {}
+                }
+            }
+
             /// The text of a setting; `None` if it is unknown or not set.
             #[must_use]
             pub fn show(&self, key: &str) -> Option<String> {

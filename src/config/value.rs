@@ -336,6 +336,43 @@ choice!(PageCacheReads, String {
     Always = "always",
 });
 
+/// How lines of the broker's log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line, for programs.
+    Json,
+}
+
+choice!(LogFormat, String {
+    Text = "text",
+    Json = "json",
+});
+
+/// How much the broker logs: this and what is more severe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What went wrong.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happens.
+    Info,
+    /// What may help to find out why.
+    Debug,
+    /// All of it.
+    Trace,
+}
+
+choice!(LogLevel, String {
+    Error = "error",
+    Warn = "warn",
+    Info = "info",
+    Debug = "debug",
+    Trace = "trace",
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

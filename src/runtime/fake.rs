@@ -166,7 +166,8 @@ impl Shard {
             Input::Sent { .. }
             | Input::Turn { .. }
             | Input::DiskReads(_)
-            | Input::TailBytesMax(_) => {}
+            | Input::TailBytesMax(_)
+            | Input::Settings(_) => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use httparse::Status;
 
 use super::budget::Pool;
+use super::version::{VERSION, commit};
 use super::{process, sys};
 use crate::base::limits::{
     HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_MS_MAX, HTTP_HEADERS_MAX, HTTP_TIME_MS_MAX,
@@ -117,7 +118,8 @@ impl Outside {
         let (topics, topics_left_out) = self.gather().busiest();
         Node {
             id: self.id,
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
+            commit: commit(),
             is_ready: self.doing() == Doing::Serving,
             process: process::look(),
             request_bytes,
@@ -378,8 +380,10 @@ fn found(path: &str, format: Format, outside: &Outside) -> Answer {
             Doing::Stopping => Answer::new("503 Service Unavailable", TEXT, "stopping\n"),
         },
         "/version" => {
-            let version = env!("CARGO_PKG_VERSION");
-            let body = format!("{{\"version\":\"{version}\",\"node_id\":{}}}\n", outside.id);
+            let commit = commit().map_or("null".to_owned(), |commit| format!("\"{commit}\""));
+            let id = outside.id;
+            let body =
+                format!("{{\"version\":\"{VERSION}\",\"commit\":{commit},\"node_id\":{id}}}\n");
             Answer::new("200 OK", JSON, body)
         }
         _ => {

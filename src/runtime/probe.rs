@@ -17,11 +17,11 @@ const MEMLOCK_MIN: u64 = 512 * 1024;
 const NOFILE_LOW: u64 = 10_000;
 
 /// The cores to run on, one shard each; several shards share a core if more are asked for than
-/// there are.
+/// there are. `named` is where that is set.
 ///
 /// # Errors
 /// The affinity mask cannot be read.
-pub fn cores(wanted: usize) -> Result<Vec<usize>, Fatal> {
+pub fn cores(wanted: usize, named: &str) -> Result<Vec<usize>, Fatal> {
     let allowed: Vec<usize> = core_affinity::get_core_ids()
         .filter(|ids| !ids.is_empty())
         .ok_or_else(|| Fatal::new(SYSTEM, "cannot find out which cores this process may use"))?
@@ -36,7 +36,7 @@ pub fn cores(wanted: usize) -> Result<Vec<usize>, Fatal> {
     };
     if shards > allowed.len() {
         tracing::warn!(
-            "millrace.shards={shards}, but only {} cores may be used: shards will share cores",
+            "{named}: {shards} shards, but only {} cores may be used: shards will share cores",
             allowed.len()
         );
     }
@@ -109,19 +109,24 @@ pub fn directory(dir: &Path) -> Result<(File, bool), Fatal> {
     fs::create_dir_all(dir).map_err(|error| fail("create", &error))?;
     let lock = lock(dir)?;
     let direct = try_direct(dir).map_err(|error| fail("write to", &error))?;
+    Ok((lock, direct))
+}
+
+/// Warns of what does not suit a data directory; `named` is where it is set.
+pub fn warn_about(dir: &Path, direct: bool, named: &str) {
+    let shown = dir.display();
     if sys::is_in_memory(dir) {
         tracing::warn!(
-            "{shown} is in memory (tmpfs): everything is lost when the machine stops, acknowledged \
+            "{named}: {shown} is in memory (tmpfs): everything is lost when the machine stops, acknowledged \
              or not. Put log.dirs on a disk"
         );
     }
     if !direct {
         tracing::warn!(
-            "the filesystem of {shown} has no O_DIRECT: writes go through the page cache and \
+            "{named}: the filesystem of {shown} has no O_DIRECT: writes go through the page cache and \
              fdatasync. They are as durable, but slower. Put log.dirs on ext4 or XFS"
         );
     }
-    Ok((lock, direct))
 }
 
 fn lock(dir: &Path) -> Result<File, Fatal> {
@@ -232,8 +237,8 @@ mod tests {
     #[test]
     fn this_machine_will_do() {
         assert_eq!(system(), Ok(()));
-        assert!(!cores(0).expect("cores").is_empty());
-        assert_eq!(cores(5).expect("cores").len(), 5);
+        assert!(!cores(0, "").expect("cores").is_empty());
+        assert_eq!(cores(5, "").expect("cores").len(), 5);
     }
 
     #[test]

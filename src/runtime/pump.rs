@@ -23,6 +23,7 @@ use super::receive::Receiver;
 use super::report::{End, Notice, Stopped};
 use super::ring::{Done, Op, Ring};
 use super::send::Sender;
+use super::settings::Settings;
 use super::tag::Tag;
 use super::turns::TurnClock;
 use super::{stalled, sys};
@@ -68,6 +69,8 @@ pub struct PumpSetup {
     pub shards: usize,
     /// What the memory tails may take.
     pub tails: Arc<TailMemory>,
+    /// The settings of the node.
+    pub settings: Arc<Settings>,
     /// `millrace.spin.us`.
     pub spin_us: u64,
     /// Whom to tell that the shard is ready.
@@ -108,6 +111,9 @@ pub struct Pump {
     tails: Arc<TailMemory>,
     /// What the shard was told that its tails may take.
     tail_bytes_max: usize,
+    settings: Arc<Settings>,
+    /// The version of them that the shard has.
+    settings_seen: u64,
     spin_us: u64,
     reports: std::sync::mpsc::Sender<Notice>,
     conns: IdMap<ConnId, Connection>,
@@ -147,6 +153,7 @@ impl Pump {
             me,
             shards,
             tails,
+            settings,
             spin_us,
             reports,
         } = parts;
@@ -164,6 +171,8 @@ impl Pump {
             shards,
             tails,
             tail_bytes_max: 0,
+            settings,
+            settings_seen: 0,
             spin_us,
             reports,
             conns: IdMap::default(),
@@ -231,6 +240,8 @@ impl Pump {
             self.tail_bytes_max = tail_bytes_max;
             self.inputs.push_back(Input::TailBytesMax(tail_bytes_max));
         }
+        let settings = self.settings.newer(&mut self.settings_seen);
+        self.inputs.extend(settings.map(Input::Settings));
         let due = now.mono >= self.wake_at;
         if due || !self.inputs.is_empty() {
             if due {

@@ -21,8 +21,10 @@ use super::memory::TailMemory;
 use super::mesh::{Mesh, Phase};
 use super::probe;
 use super::report::{End, Notice, Stopped};
+use super::settings::{Reloader, Settings};
 use super::stores::{self, Opened};
 use super::thread::{self, Plan};
+use super::version::{commit, version};
 use super::{device, direct};
 use crate::base::{DirectoryId, Incarnation, Rng, ShardId, StoreId};
 use crate::broker::trace::Board;
@@ -37,6 +39,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// A broker that serves.
 pub struct Server {
     stopper: Stopper,
+    settings: Arc<Settings>,
     reports: Receiver<Notice>,
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
@@ -72,24 +75,25 @@ impl Server {
     pub fn start(mut config: BrokerConfig) -> Result<Self, Fatal> {
         let began = Instant::now();
         probe::system()?;
-        let cores = probe::cores(config.millrace_shards.max(0) as usize)?;
+        let named = config.named("millrace.shards");
+        let cores = probe::cores(config.millrace_shards.max(0) as usize, &named)?;
         let shards = u16::try_from(cores.len())
             .map_err(|_| Fatal::new(CONFIG, "millrace.shards is too large"))?;
         let dir = PathBuf::from(&config.log_dirs);
-        tracing::info!(
-            "millrace {}: node {}, {shards} cores, data in {}",
-            env!("CARGO_PKG_VERSION"),
-            config.node_id,
-            dir.display()
-        );
+        tell_what_it_is(&config, &cores);
         let (lock, direct_io) = probe::directory(&dir)?;
+        probe::warn_about(&dir, direct_io, &config.named("log.dirs"));
         device::link(&dir, &config.store_devices(), shards)?;
         let asked = config.listeners.0.clone();
         let (addresses, mut listeners) = listen(&mut config, cores.len())?;
         direct::listen(&mut config, &asked, &addresses, &mut listeners)?;
         let addresses_of_nodes = listen_to_nodes(&config, &mut listeners)?;
-        warn_about_strangers(&[&addresses[..], &addresses_of_nodes].concat());
+        warn_about_strangers(
+            &config.named("listeners"),
+            &[&addresses[..], &addresses_of_nodes].concat(),
+        );
         config.host_name = host_name();
+        tell_where_clients_connect(&config);
         let seen = Seen::of_node(&config, shards)?;
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
@@ -104,14 +108,11 @@ impl Server {
         );
         let tails = TailMemory::new(shards, config.millrace_store_tail_bytes_max);
         let config = Arc::new(config);
+        let settings = Settings::new(Arc::clone(&config));
         let (sender, reports) = channel();
         let directories = directories(start.set, count, shards);
         let cluster = cluster(&config, &directories, start.number, rng.next_u64());
-        // Each shard gets one of its own, and of those left over from a start with more shards every so-manieth.
-        let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
-        for store in opened {
-            by_shard[usize::from(store.file.id.0 % shards)].push(store);
-        }
+        let by_shard = dealt(opened, shards);
         let mut threads = Vec::new();
         for (i, (core, stores)) in cores.iter().zip(by_shard).enumerate() {
             let plan = Plan {
@@ -131,6 +132,7 @@ impl Server {
                 requests: Arc::clone(&seen.requests),
                 requests_of_nodes: seen.requests_of_nodes.clone(),
                 tails: Arc::clone(&tails),
+                settings: Arc::clone(&settings),
                 board: Arc::clone(&seen.boards[i]),
                 reports: sender.clone(),
             };
@@ -147,6 +149,7 @@ impl Server {
         };
         let server = Self {
             stopper,
+            settings,
             reports,
             threads,
             addresses,
@@ -191,6 +194,15 @@ impl Server {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// What reads its settings again.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            settings: Arc::clone(&self.settings),
+            mesh: Arc::clone(&self.stopper.mesh),
+        }
     }
 
     /// Waits until it was stopped and every shard is drained, and writes to the stores that they were.
@@ -246,14 +258,37 @@ impl Server {
 }
 
 /// There is no authentication yet: whoever reaches a listener may read and delete everything.
-fn warn_about_strangers(addresses: &[SocketAddr]) {
+fn warn_about_strangers(named: &str, addresses: &[SocketAddr]) {
     for address in addresses.iter().filter(|a| !a.ip().is_loopback()) {
         tracing::warn!(
-            "anybody who reaches {address} can read, write and delete everything: there is no \
+            "{named}: anybody who reaches {address} can read, write and delete everything: there is no \
              authentication yet. Let only trusted hosts through, or set \
              listeners=PLAINTEXT://127.0.0.1:{}",
             address.port()
         );
+    }
+}
+
+fn tell_what_it_is(config: &BrokerConfig, cores: &[usize]) {
+    tracing::info!(
+        "millrace {}: node {}, {} cores, data in {}",
+        version(commit()),
+        config.node_id,
+        cores.len(),
+        config.log_dirs
+    );
+    let names: Vec<String> = cores.iter().map(ToString::to_string).collect();
+    tracing::info!("shards are on cores {}", names.join(" "));
+    for change in config.different() {
+        tracing::info!("not default: {change}");
+    }
+}
+
+fn tell_where_clients_connect(config: &BrokerConfig) {
+    for (index, listener) in config.listeners.0.iter().enumerate() {
+        let (host, port) = config.advertised(index);
+        let Endpoint { name, .. } = listener;
+        tracing::info!("clients of {name} are told to connect to {host}:{port}");
     }
 }
 
@@ -359,6 +394,15 @@ fn listen_for_http(config: &BrokerConfig, outside: &Arc<Outside>) -> Result<(), 
     http::serve(listener, Arc::clone(outside)).map_err(fail)?;
     tracing::info!("metrics: http://{address}/metrics");
     Ok(())
+}
+
+/// Each shard gets a store of its own, and of those left over from a start with more shards every so-manieth.
+fn dealt(opened: Vec<Opened>, shards: u16) -> Vec<Vec<Opened>> {
+    let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
+    for store in opened {
+        by_shard[usize::from(store.file.id.0 % shards)].push(store);
+    }
+    by_shard
 }
 
 /// The stores of a node, and which of its shards serves each.

@@ -384,6 +384,8 @@ pub fn block_signals() {
 pub enum Signal {
     /// SIGTERM or SIGINT, by its number: to stop.
     Stop(i32),
+    /// SIGHUP: to read the settings again.
+    Reload,
     /// Signals that other daemons give a meaning, by name. Their default would end the process.
     Other(&'static str),
 }
@@ -395,6 +397,9 @@ pub fn wait_for_signal() -> Signal {
     let mut signal = 0;
     // SAFETY: a valid set and a place to write to.
     while unsafe { libc::sigwait(&raw const set, &raw mut signal) } != 0 {}
+    if signal == libc::SIGHUP {
+        return Signal::Reload;
+    }
     match OTHER_SIGNALS.iter().find(|(number, _)| *number == signal) {
         Some((_, name)) => Signal::Other(name),
         None => Signal::Stop(signal),
@@ -402,10 +407,19 @@ pub fn wait_for_signal() -> Signal {
 }
 
 const STOP_SIGNALS: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
-const OTHER_SIGNALS: [(i32, &str); 3] = [
-    (libc::SIGHUP, "SIGHUP"),
+/// Those whose default would end or stop the process; SIGABRT and those of faults do, as they should, and SIGKILL and
+/// SIGSTOP whatever one does. SIGPIPE is ignored by the standard library, and SIGTSTP stops what a person runs in a
+/// terminal, who wants that.
+const OTHER_SIGNALS: [(i32, &str); 9] = [
     (libc::SIGUSR1, "SIGUSR1"),
     (libc::SIGUSR2, "SIGUSR2"),
+    (libc::SIGALRM, "SIGALRM"),
+    (libc::SIGVTALRM, "SIGVTALRM"),
+    (libc::SIGPROF, "SIGPROF"),
+    (libc::SIGIO, "SIGIO"),
+    (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGSTKFLT, "SIGSTKFLT"),
+    (libc::SIGQUIT, "SIGQUIT"),
 ];
 
 fn awaited_signals() -> libc::sigset_t {
@@ -414,7 +428,7 @@ fn awaited_signals() -> libc::sigset_t {
     // SAFETY: sigemptyset initialises the set, sigaddset adds valid signals to it.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        for signal in STOP_SIGNALS.into_iter().chain(others) {
+        for signal in STOP_SIGNALS.into_iter().chain([libc::SIGHUP]).chain(others) {
             libc::sigaddset(set.as_mut_ptr(), signal);
         }
         set.assume_init()

@@ -22,6 +22,7 @@ use super::mesh::Mesh;
 use super::pump::{Pump, PumpSetup};
 use super::report::{End, Notice, Stopped};
 use super::ring::Ring;
+use super::settings::Settings;
 use super::stores::Opened;
 use crate::base::ShardId;
 use crate::base::limits::STALLED_REPLY_BYTES_MAX;
@@ -69,6 +70,8 @@ pub struct Plan {
     pub requests_of_nodes: Option<Arc<Pool>>,
     /// Memory of the newest batches.
     pub tails: Arc<TailMemory>,
+    /// The settings of the node, as they change.
+    pub settings: Arc<Settings>,
     /// Where it counts.
     pub board: Arc<Board>,
     /// Whom to tell what becomes of it.
@@ -134,6 +137,7 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
         me: usize::from(plan.id.0),
         shards,
         tails: plan.tails,
+        settings: plan.settings,
         spin_us: config.millrace_spin_us.max(0) as u64,
         reports: plan.reports,
     };

@@ -136,6 +136,7 @@ mod tests {
         Node {
             id: 5,
             version: "1.2.3",
+            commit: Some("abc"),
             is_ready: true,
             process: Process {
                 cpu_seconds: 1.5,
@@ -156,7 +157,7 @@ mod tests {
     fn what_shards_have_counted_is_told() {
         let text = text(&node(), Format::OpenMetrics).unwrap();
         let has = |line: &str| assert!(text.lines().any(|it| it == line), "{line}: {text}");
-        has("millrace_build_info{version=\"1.2.3\",node_id=\"5\"} 1");
+        has("millrace_build_info{version=\"1.2.3\",commit=\"abc\",node_id=\"5\"} 1");
         has("millrace_ready 1");
         has("millrace_produced_bytes_total{shard=\"0\"} 7");
         has("millrace_produced_bytes_total{shard=\"1\"} 11");

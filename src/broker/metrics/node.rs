@@ -30,6 +30,8 @@ pub struct Node {
     pub id: i32,
     /// Of the program.
     pub version: &'static str,
+    /// The commit that it was built from, if that is known.
+    pub commit: Option<&'static str>,
     /// Whether it serves.
     pub is_ready: bool,
     /// See there.

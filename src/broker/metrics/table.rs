@@ -79,9 +79,15 @@ pub(super) const METRICS: &[Metric] = &[
         name: "millrace_build_info",
         unit: In::Pieces,
         kind: MetricKind::Gauge,
-        labels: &["version", "node_id"],
-        help: "1, with the version of the program and node.id",
-        read: |node, tell| tell(&[node.version, &node.id.to_string()], MetricValue::Whole(1)),
+        labels: &["version", "commit", "node_id"],
+        help: "1, with the version of the program, its commit if that is known, and node.id",
+        read: |node, tell| {
+            let commit = node.commit.unwrap_or_default();
+            tell(
+                &[node.version, commit, &node.id.to_string()],
+                MetricValue::Whole(1),
+            );
+        },
     },
     plain(
         "millrace_ready",
