@@ -8,7 +8,7 @@ use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
 use crate::group::{
-    GroupConfig, GroupTopics, GroupsUsage, Name, Record, Replayed, SnapshotPart, TopicIds,
+    GroupConfig, GroupTopics, GroupsUsage, Name, News, Record, Replayed, SnapshotPart, TopicIds,
     TransactionalProducer,
 };
 
@@ -19,6 +19,8 @@ pub enum HostEffect {
     Answer(u64, GroupAnswer),
     /// A consumer group is subscribed to more than it may be, and goes on with the target that it has.
     TooLarge(Name),
+    /// Something became of a group, for the log.
+    News(Name, News),
     /// Append these records to this partition as one batch, so that all count or none; then call
     /// [`Host::appended`] with the number.
     Append {
@@ -342,6 +344,7 @@ impl Host {
         out.extend(wanted.into_iter().map(|wanted| match wanted {
             InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
             InstanceEffect::TooLarge(group) => HostEffect::TooLarge(group),
+            InstanceEffect::News(group, news) => HostEffect::News(group, news),
             InstanceEffect::Append {
                 append,
                 records,

@@ -11,8 +11,8 @@ use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
 use crate::group::{
-    Committed, Coordinator, Effect, GroupConfig, GroupTopics, Name, Record, Replayed, TopicIds,
-    TransactionalProducer,
+    Committed, Coordinator, Effect, GroupConfig, GroupTopics, Name, News, Record, Replayed,
+    TopicIds, TransactionalProducer,
 };
 
 /// How far an instance is.
@@ -57,6 +57,7 @@ enum Write {
 pub(super) enum InstanceEffect {
     Answer(u64, GroupAnswer),
     TooLarge(Name),
+    News(Name, News),
     Append {
         append: u64,
         records: Arc<[Record]>,
@@ -343,6 +344,7 @@ impl Instance {
                     InstanceEffect::Answer(token, GroupAnswer::ConsumerHeartbeat(reply))
                 }
                 Effect::TooLarge(group) => InstanceEffect::TooLarge(group),
+                Effect::News(group, news) => InstanceEffect::News(group, news),
                 Effect::Written(token, error) => match self.writes.remove(&token) {
                     Some(Write::Done) => InstanceEffect::Answer(token, GroupAnswer::Done(error)),
                     Some(Write::OffsetsDeleted(errors)) => {

@@ -3,7 +3,7 @@
 use super::consumer::{ConsumerHeartbeat, JOINS, LEAVES, LEAVES_FOR_A_WHILE, Partitions};
 use super::consumer_testing::{Consumer, FakeTopics};
 use super::testing::{Client, World, commit_of};
-use super::{ConsumerConfig, ConsumerReply, GroupConfig, GroupsUsage, Name, SnapshotPart};
+use super::{ConsumerConfig, ConsumerReply, GroupConfig, GroupsUsage, Name, News, SnapshotPart};
 use crate::base::{ErrorCode, TopicId};
 
 fn world(partitions: i32) -> (World, FakeTopics) {
@@ -65,6 +65,12 @@ fn a_member_gets_all_and_shares_with_the_next_one() {
     });
     assert!(nobody.error.is_none());
     assert_eq!(world.consumer_state(), "Empty");
+    let news: Vec<News> = world.news.iter().map(|(_, news)| *news).collect();
+    let assigns = |epoch, members| News::Assigns { epoch, members };
+    assert_eq!(
+        news,
+        [assigns(1, 1), assigns(2, 2), assigns(3, 1), News::Empty]
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::consumer::{
 };
 use super::coordinator::{Coordinator, Entry};
 use super::cx::{Then, Timer};
-use super::effect::{Effect, Record};
+use super::effect::{Effect, News, Record};
 use super::offsets::GroupOffsets;
 use super::records;
 use super::state::State;
@@ -34,6 +34,20 @@ impl Entry {
             None => ShownGroup::Classic(&self.group),
         }
     }
+}
+
+/// What becomes of a group by these changes, if that is something to tell.
+fn news_of(consumer: &ConsumerGroup, changes: &[GroupChange]) -> Option<News> {
+    let (epoch, members) = (consumer.state().epoch(), consumer.state().members().len());
+    let is_due = |change: &GroupChange| match change {
+        GroupChange::Member(_, None) => members == 0,
+        GroupChange::TargetEpoch(Some(_)) => members > 0,
+        _ => false,
+    };
+    changes.iter().any(is_due).then_some(match members {
+        0 => News::Empty,
+        _ => News::Assigns { epoch, members },
+    })
 }
 
 impl Coordinator {
@@ -191,6 +205,9 @@ impl Coordinator {
             out.push(Effect::TooLarge(id.clone()));
         }
         if let Some(write) = write {
+            let consumer = self.groups.get(id).and_then(|it| it.consumer.as_ref());
+            let news = consumer.and_then(|consumer| news_of(consumer, &write.changes));
+            out.extend(news.map(|news| Effect::News(id.clone(), news)));
             let was_classic = self.groups.get(id).is_some_and(|it| it.record.is_some());
             let tombstone = was_classic.then(|| (records::group_key(id), None));
             let changes = write.changes.iter();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::consumer::{ConsumerConfig, ConsumerReply};
-use super::effect::{Effect, JoinReply, Record, SyncReply, TransactionalProducer};
+use super::effect::{Effect, JoinReply, News, Record, SyncReply, TransactionalProducer};
 use super::logged::LogPlace;
 use crate::base::Name;
 use crate::base::limits::MEMBERS_TOLD_PER_SLICE;
@@ -363,6 +363,10 @@ impl Cx<'_> {
             records,
             producer,
         });
+    }
+
+    pub(crate) fn tell(&mut self, group: &Name, news: News) {
+        self.out.push(Effect::News(group.clone(), news));
     }
 
     pub(crate) fn joined(&mut self, token: u64, reply: JoinReply) {

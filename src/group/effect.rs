@@ -1,5 +1,6 @@
 //! What the coordinator answers and wants done.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -99,6 +100,56 @@ impl SyncReply {
     }
 }
 
+/// What became of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Its members are to join again, because of one that came, went or changed.
+    Rebalances {
+        /// Its generation so far.
+        generation: i32,
+    },
+    /// Its members have their assignments.
+    Stable {
+        /// Its generation.
+        generation: i32,
+        /// How many they are.
+        members: usize,
+    },
+    /// Its members have a new target, by the consumer protocol (KIP-848).
+    Assigns {
+        /// The epoch of the group.
+        epoch: i32,
+        /// How many they are.
+        members: usize,
+    },
+    /// The last member is gone.
+    Empty,
+    /// It is deleted, with its offsets.
+    Deleted,
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rebalances { generation } => {
+                write!(f, "rebalances after generation {generation}")
+            }
+            Self::Stable {
+                generation,
+                members,
+            } => write!(
+                f,
+                "is stable in generation {generation} with {members} members"
+            ),
+            Self::Assigns { epoch, members } => {
+                write!(f, "assigns in epoch {epoch} to {members} members")
+            }
+            Self::Empty => f.write_str("has no members any more"),
+            Self::Deleted => f.write_str("is deleted"),
+        }
+    }
+}
+
 /// What the coordinator wants done.
 #[derive(Debug)]
 pub enum Effect {
@@ -108,6 +159,8 @@ pub enum Effect {
     Synced(u64, SyncReply),
     /// Answer the ConsumerGroupHeartbeat of this token.
     Heartbeat(u64, ConsumerReply),
+    /// Something became of a group, for the log.
+    News(Name, News),
     /// A consumer group is subscribed to more than it may be, and goes on with the target that it has.
     TooLarge(Name),
     /// The write that the request of this token waits for ended.

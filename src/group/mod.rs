@@ -63,7 +63,7 @@ pub use consumers::ShownGroup;
 pub use coordinator::{Coordinator, GroupsUsage};
 pub(crate) use cx::{Cx, Forget, Then, Timer};
 pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
-pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply, TransactionalProducer};
+pub use effect::{Effect, JoinReply, JoinedMember, News, Record, SyncReply, TransactionalProducer};
 pub use logged::Replayed;
 pub use member::{Member, Protocol};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit, TopicIds};

@@ -41,6 +41,12 @@ fn the_way_to_a_stable_group() {
     assert_eq!(w.synced[&synced].assignment, "L");
     assert_eq!(w.synced[&waiting].assignment, "F");
     assert_eq!(w.state(), State::Stable);
+    let news: Vec<News> = w.news.iter().map(|(_, news)| *news).collect();
+    let stable = News::Stable {
+        generation: 1,
+        members: 2,
+    };
+    assert_eq!(news, [News::Rebalances { generation: 0 }, stable]);
     let again = w.sync(follower, &[]);
     assert_eq!(w.synced[&again].assignment, "F");
     let mut old = follower.clone();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::classic::ClassicGroup;
 use super::cx::{Cx, Then, Timer};
-use super::effect::SyncReply;
+use super::effect::{News, SyncReply};
 use super::state::State;
 use crate::base::Name;
 use crate::base::{ErrorCode, limits};
@@ -62,6 +62,8 @@ impl ClassicGroup {
         self.subscribed.end();
         cx.timers.cancel(&Timer::Sync(self.id.clone()));
         self.become_state(State::PreparingRebalance, cx.now.wall_ms);
+        let generation = self.generation;
+        cx.tell(&self.id, News::Rebalances { generation });
         if was_completing {
             self.begin_telling(cx);
         }
@@ -151,6 +153,7 @@ impl ClassicGroup {
         self.next_generation();
         self.choose_protocol(cx);
         self.become_state(State::Empty, cx.now.wall_ms);
+        cx.tell(&self.id, News::Empty);
         self.write_metadata(cx);
     }
 
@@ -246,6 +249,11 @@ impl ClassicGroup {
         if error.is_none() {
             self.decide_syncs(ErrorCode::None, assignments);
             self.become_state(State::Stable, cx.now.wall_ms);
+            let news = News::Stable {
+                generation,
+                members: self.size(),
+            };
+            cx.tell(&self.id, news);
             self.begin_telling(cx);
         } else {
             self.decide_syncs(error, BTreeMap::new());

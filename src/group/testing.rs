@@ -12,7 +12,7 @@ use super::rebalance::{Leaving, SyncRequest};
 use super::records::{self, Key};
 use super::writes::CommitRequest;
 use super::{
-    Committed, ConsumerReply, Coordinator, Effect, GroupConfig, GroupTopics, JoinReply, Name,
+    Committed, ConsumerReply, Coordinator, Effect, GroupConfig, GroupTopics, JoinReply, Name, News,
     NoTopics, OffsetToCommit, Protocol, Record, Replayed, State, SyncReply, TopicIds,
     TransactionalProducer,
 };
@@ -217,6 +217,8 @@ pub struct World {
     pub heartbeats: BTreeMap<u64, ConsumerReply>,
     /// How often it was said that a group is too large.
     pub too_large: usize,
+    /// What became of groups.
+    pub news: Vec<(Name, News)>,
     pub topics: Box<dyn GroupTopics>,
     /// How often the coordinator saw that something is due.
     pub ticks: u64,
@@ -286,6 +288,7 @@ impl World {
             written: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
             too_large: 0,
+            news: Vec::new(),
             topics: Box::new(NoTopics),
             ticks: 0,
             slice: OFFSETS_PER_SLICE,
@@ -312,6 +315,7 @@ impl World {
                     assert!(self.heartbeats.insert(token, reply).is_none());
                 }
                 Effect::TooLarge(_) => self.too_large += 1,
+                Effect::News(group, news) => self.news.push((group, news)),
                 Effect::Written(token, error) => {
                     assert!(self.written.insert(token, error).is_none())
                 }

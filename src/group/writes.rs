@@ -9,7 +9,7 @@ use super::coordinator::Entry;
 use super::cx::{Appends, Committing, Counts, InFlight, Leftover};
 use super::records::{self, Key};
 use super::{
-    Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, Replayed, State, Then,
+    Coordinator, Cx, Effect, Forget, Name, News, OffsetToCommit, Record, Replayed, State, Then,
     TransactionalProducer, client_error,
 };
 use crate::base::limits::TOMBSTONES_PER_BATCH_MAX;
@@ -450,6 +450,9 @@ impl Coordinator {
             self.with_group(now, id, out, |group, cx| {
                 group.become_state(State::Empty, cx.now.wall_ms);
             });
+        }
+        if forget.group && error.is_none() {
+            out.push(Effect::News(id.clone(), News::Deleted));
         }
         let answer = forget.token.map(|token| Effect::Written(token, error));
         out.extend(answer);

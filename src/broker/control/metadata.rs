@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::driver::{Happened, QuorumDriver};
 use super::follows::{Follows, Then, answer};
+use super::life::Life;
 use super::members::{MemberAsk, Membership};
 use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
@@ -78,6 +79,7 @@ pub struct Metadata {
     brokers: Brokers,
     proposed: VecDeque<Proposed>,
     replay: Option<Replay>,
+    life: Life,
     /// Published, not yet served by every shard: (image version, what follows).
     publishing: VecDeque<(u64, Follows)>,
     /// What follows from changes from before there was an image for the shards.
@@ -114,6 +116,7 @@ impl Metadata {
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
             proposed: VecDeque::new(),
             replay: None,
+            life: Life::default(),
             publishing: VecDeque::new(),
             unpublished: Follows::default(),
             kept: 0,
@@ -318,6 +321,10 @@ impl Metadata {
                     Some(record) => {
                         *left -= 1;
                         let record = record.map_err(|why| of_entry(replay.id, &why))?;
+                        if self.is_published {
+                            let image = &replay.replaying.image;
+                            self.life.record(fx.now.mono, image, &record);
+                        }
                         let replayed = replay.replaying.replay(&record);
                         replayed.map_err(|why| of_entry(replay.id, &why))?;
                     }
@@ -375,6 +382,7 @@ impl Metadata {
             return;
         };
         (self.committed, self.replayed) = (replaying.image, id);
+        self.life.entry(fx.now.mono, &self.committed);
         self.alters_elections |= replaying.delta.alters_elections();
         let is_own = self.proposed.front().is_some_and(|first| first.id == id);
         let own = is_own.then(|| self.proposed.pop_front()).flatten();
@@ -440,6 +448,9 @@ impl Metadata {
         // The first image of a start may come with a change of its own: it is new to the shards as a whole.
         let first = !std::mem::replace(&mut self.is_published, true);
         let delta = if first {
+            let id = image.cluster_id.as_deref().unwrap_or_default();
+            let node = self.config.node();
+            tracing::info!("cluster {id}: node {node} serves by its metadata");
             Arc::new(Delta::everything())
         } else {
             delta

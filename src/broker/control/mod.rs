@@ -19,6 +19,7 @@ mod forwarding;
 pub mod growth;
 #[cfg(test)]
 mod install_tests;
+mod life;
 mod load;
 mod logs;
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
 use crate::broker::owner::adopt::Adopted;
 use crate::broker::owner::work::Worker;
-use crate::broker::rare_log::RareLog;
+use crate::broker::rare_log::{LifeLog, RareLog};
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, InstanceState, Question};
@@ -47,6 +47,7 @@ pub struct Coordinators {
     snapshots: Snapshots,
     early: EarlyCommits,
     refusals: Refusals,
+    news: LifeLog,
     too_large: RareLog,
     /// The version of the metadata that is served by.
     served: u64,
@@ -75,6 +76,7 @@ impl Coordinators {
             snapshots: Snapshots::default(),
             early: EarlyCommits::default(),
             refusals: Refusals::default(),
+            news: LifeLog::default(),
             too_large: RareLog::default(),
             served: 0,
         }
@@ -462,10 +464,13 @@ impl Coordinators {
                         }
                     }
                 }
-                HostEffect::TooLarge(group) => self.too_large.say(fx.now.mono, &group, || {
+                HostEffect::News(group, news) => self.news.say(fx.now.mono, |more| {
+                    tracing::info!("group {group} {news}{more}");
+                }),
+                HostEffect::TooLarge(group) => self.too_large.say(fx.now.mono, &group, |more| {
                     tracing::warn!(
                         "group {group} is subscribed to more than {} partitions, or to names of topics that take too \
-                         much: its members keep what they have",
+                         much: its members keep what they have{more}",
                         limits::GROUP_PARTITIONS_MAX
                     );
                 }),

@@ -411,8 +411,8 @@ impl Peers {
             Err((why, text)) => {
                 let node = hello.from.node;
                 let log = by_node(&mut self.peers, node).map(|peer| &mut peer.log);
-                log.unwrap_or(&mut self.log).say(now, &text, || {
-                    tracing::warn!("a stream of node {node} is refused: {text}");
+                log.unwrap_or(&mut self.log).say(now, &text, |more| {
+                    tracing::warn!("a stream of node {node} is refused: {text}{more}");
                 });
                 HelloAnswer::Refused { why, text }
             }
@@ -439,7 +439,8 @@ impl Peers {
         if let (Some(text), Some(peer)) =
             (self.setup.differs(hello), by_node(&mut self.peers, node))
         {
-            peer.log.say(now, &text, || tracing::warn!("{text}"));
+            peer.log
+                .say(now, &text, |more| tracing::warn!("{text}{more}"));
         }
         let Some(peer) = by_node(&mut self.peers, node) else {
             return Err((PeerRefusal::NoMember, text_of(PeerRefusal::NoMember)));
@@ -461,9 +462,9 @@ impl Peers {
                 None
             }
         };
-        peer.log.say(now, "heard", || {
+        peer.log.say(now, "heard", |more| {
             let incarnation = hello.from.incarnation;
-            tracing::info!("node {node} is heard, start {incarnation} of it");
+            tracing::info!("node {node} is heard, start {incarnation} of it{more}");
         });
         if let Some(before) = before {
             let why = format!("another stream of node {node} has taken its place");

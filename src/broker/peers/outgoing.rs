@@ -206,9 +206,9 @@ impl Outgoing {
         match self.purpose {
             Purpose::Metadata => {
                 self.beat_at = now;
-                self.log.say(now, "up", || {
+                self.log.say(now, "up", |more| {
                     tracing::info!(
-                        "connected to node {node} at {host}:{port}, start {incarnation} of it"
+                        "connected to node {node} at {host}:{port}, start {incarnation} of it{more}"
                     );
                 });
             }
@@ -276,9 +276,9 @@ impl Outgoing {
         self.beat_at = Mono::NEVER;
         let PeerAddress { node, host, port } = &self.to;
         match self.purpose {
-            Purpose::Metadata => self.log.say(now, why, || {
+            Purpose::Metadata => self.log.say(now, why, |more| {
                 tracing::warn!(
-                    "not connected to node {node} at {host}:{port}: {why}. It is tried again and again"
+                    "not connected to node {node} at {host}:{port}: {why}. It is tried again and again{more}"
                 );
             }),
             Purpose::Replicas { from, to } => {
