@@ -2,6 +2,11 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# Where settings, data, the unit and zsh's completions belong, below DESTDIR.
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
+STATEDIR   ?= /var/lib/millrace
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+ZSHDIR     ?= $(PREFIX)/share/zsh/site-functions
 
 SEEDS   ?= 200
 FROM    ?= 1
@@ -17,7 +22,12 @@ NODE    ?= 4
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help python3 setup build install run cluster node test clients crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
+# The one place of the version, and the commit, with a + if something is different from it; nothing without git. Only
+# what is installed knows its commit: a build is not made anew for each.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+COMMIT  = $(shell git describe --always --abbrev=12 --exclude='*' --dirty=+ 2>/dev/null)
+
+.PHONY: help python3 setup build release install deb run cluster node test clients crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,8 +39,36 @@ setup: ## Install what the tests need: system packages and clients, only what is
 build: ## Build all programs, optimized
 	cargo build --release --locked
 
-install: build ## Put the programs into PREFIX=/usr/local (stripped; DESTDIR= for packages)
-	install -D -s -t $(DESTDIR)$(PREFIX)/bin $(BIN)/millrace $(BIN)/millracectl $(BIN)/millrace-bench
+release:
+	MILLRACE_COMMIT="$(COMMIT)" cargo build --release --locked
+
+PROGRAMS := millrace millracectl millrace-bench
+INSTALLED := sed -e 's,@BIN@,$(PREFIX)/bin,' -e 's,@CONFIG@,$(SYSCONFDIR)/millrace/server.properties,' -e 's,@STATE@,$(STATEDIR),'
+
+# Settings that are there stay as they are: the sample lies with the documentation, too. BIN=DIR takes programs that are
+# built already.
+install: $(if $(filter file,$(origin BIN)),release) ## Put programs, manual, unit and sample settings into PREFIX=/usr/local (DESTDIR= for packages)
+	install -D -s -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(BIN)/,$(PROGRAMS))
+	set -e; manual=$$(mktemp -d); trap 'rm -rf "$$manual"' EXIT; \
+	for program in $(PROGRAMS); do $(BIN)/$$program --write-manual "$$manual"; done; \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 "$$manual"/man/*.1; \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions "$$manual"/bash/*; \
+	install -D -m 644 -t $(DESTDIR)$(ZSHDIR) "$$manual"/zsh/*; \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d "$$manual"/fish/*; \
+	$(INSTALLED) tools/install/server.properties >"$$manual/server.properties"; \
+	$(INSTALLED) tools/install/millrace.service >"$$manual/millrace.service"; \
+	$(INSTALLED) tools/install/sysusers.conf >"$$manual/millrace.conf"; \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/millrace "$$manual/server.properties" README.md CHANGELOG.md \
+	  tools/SETTINGS.md tools/METRICS.md tools/OPERATING.md; \
+	install -D -m 644 -t $(DESTDIR)$(UNITDIR) "$$manual/millrace.service"; \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d "$$manual/millrace.conf"; \
+	config=$(DESTDIR)$(SYSCONFDIR)/millrace/server.properties; \
+	test -e "$$config" || install -D -m 644 "$$manual/server.properties" "$$config"
+
+deb: ## Build a Debian package, target/millrace_VERSION_ARCH.deb, from the programs alone
+	rm -rf $(TARGET)/deb
+	$(MAKE) install DESTDIR=$(abspath $(TARGET)/deb) PREFIX=/usr ZSHDIR=/usr/share/zsh/vendor-completions
+	tools/install/deb $(abspath $(TARGET)/deb) $(VERSION) $(TARGET)
 
 run: build ## Start a broker on ADDRESS with its data in ./data
 	mkdir -p data

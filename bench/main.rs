@@ -49,6 +49,7 @@ mod verify;
 mod walk;
 
 use args::{Cli, Command, LoadArgs};
+use clap::CommandFactory as _;
 use report::Report;
 
 #[global_allocator]
@@ -87,6 +88,9 @@ impl Files {
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = millrace_manual::written(Cli::command()) {
+        return status;
+    }
     let (files, result) = match &Cli::read().command {
         Command::Produce(args) => (Files::of(&args.load), produce::run(args)),
         Command::Consume(args) => (Files::of(&args.load), consume::run(args)),

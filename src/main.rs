@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use millrace::config::{self, BrokerConfig};
 use millrace::runtime::fatal::{CONFIG, Fatal, SYSTEM, USAGE};
 use millrace::runtime::logging::{self, Often};
@@ -54,6 +54,9 @@ struct Args {
 static STOPPER: Mutex<Option<Stopper>> = Mutex::new(None);
 
 fn main() -> ExitCode {
+    if let Some(status) = millrace_manual::written(Args::command()) {
+        return status;
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

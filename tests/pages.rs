@@ -43,6 +43,42 @@ fn apis() {
     check("README.md", &format!("{before}{BEGIN}{text}{END}{after}"));
 }
 
+/// What is commented out holds anyway, or is an example; all of it is taken.
+#[test]
+fn sample_settings() {
+    const SAMPLE: &str = include_str!("../tools/install/server.properties");
+    let is_setting = |line: &str| {
+        line.split_once('=')
+            .is_some_and(|(key, _)| key.bytes().all(|c| c.is_ascii_lowercase() || c == b'.'))
+    };
+    let set = SAMPLE.replace("@STATE@", "/var/lib/millrace");
+    let config = millrace::config::load(Some(&set), &[]).expect("the sample as it is");
+    assert_eq!(config.ignored, []);
+    assert_eq!(config.explicit.len(), 2, "{:?}", config.explicit);
+    let default = millrace::config::BrokerConfig::default();
+    let mut all = set.clone();
+    for line in SAMPLE.lines().filter_map(|line| line.strip_prefix('#')) {
+        if !is_setting(line) {
+            assert!(
+                line.is_empty() || line.starts_with(' '),
+                "{line:?} is neither"
+            );
+            continue;
+        }
+        all = format!("{all}\n{line}");
+        let (key, value) = line.split_once('=').expect("a setting");
+        let is_example = ["advertised.listeners", "millrace.metrics.listener"].contains(&key);
+        assert!(
+            is_example || default.show(key).as_deref() == Some(value),
+            "{line} is not what holds anyway: {:?}",
+            default.show(key)
+        );
+    }
+    let config = millrace::config::load(Some(&all), &[]).expect("with all of it");
+    assert_eq!(config.ignored, []);
+    assert!(config.explicit.len() > 10, "{:?}", config.explicit);
+}
+
 /// In lines of at most 130 characters.
 fn wrapped(text: &str) -> String {
     let mut lines = String::new();

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 mod args;
 mod cluster;
@@ -31,6 +31,9 @@ use millrace_client::Cluster;
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
+    if let Some(status) = millrace_manual::written(Cli::command()) {
+        return status;
+    }
     // Sockets are written with MSG_NOSIGNAL, by the standard library.
     millrace::runtime::sys::end_on_broken_pipe();
     let cli = Cli::parse();
