@@ -1,5 +1,6 @@
 """MirrorMaker 2 between two clusters of one broker each: records, settings and offsets of groups arrive, each record once, while the
-program is killed and resumed and so is the broker that it writes to."""
+program is killed and resumed and so is the broker that it writes to. The one it reads from is of the same kind, unless `SOURCE` says another:
+`SOURCE=kafka tests/crash/run mirror` is a move from Apache Kafka."""
 
 import os
 import time
@@ -13,6 +14,7 @@ from harness.load import QUIET, make_topic, patiently
 from harness.suite import equal, eventually, main, test
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
+SOURCE_KIND = BROKERS[os.environ.get("SOURCE", KIND.name)]
 SOURCE, TARGET = "north", "south"
 TOPIC = "parcels"
 REMOTE = f"{SOURCE}.{TOPIC}"
@@ -162,7 +164,7 @@ def goes_on_reading(target: Broker, group: str, left: int, at_most: int):
 
 @test(seconds=400)
 def topics_and_offsets_arrive_while_the_program_and_its_target_are_killed():
-    with KIND() as source, KIND() as target:
+    with SOURCE_KIND() as source, KIND() as target:
         make_topic(source.address, TOPIC, PARTITIONS, retention_ms="86400000", max_message_bytes="2000000")
         first = range(RECORDS)
         fill(source, first)
