@@ -57,17 +57,24 @@ impl<const LINES: u32> FewLines<LINES> {
 #[derive(Debug, Default)]
 pub(in crate::broker) struct RareLog {
     last: String,
+    /// When that was met the last time, said or not.
+    met: Mono,
     few: FewLines<RARE_LOG_LINES>,
 }
 
 impl RareLog {
-    /// Says it, unless it was said last or enough was.
+    /// Says it, unless enough was said, or this was said last and has been met again and again since: what was away for
+    /// a while and comes back is new.
     pub fn say(&mut self, now: Mono, what: &str, line: impl FnOnce(LeftOut)) {
         if self.last == what {
-            return;
+            let away_ms = now.ms_since(std::mem::replace(&mut self.met, now));
+            if away_ms < RARE_LOG_MS {
+                return;
+            }
         }
         if let Some(left_out) = self.few.next(now) {
             what.clone_into(&mut self.last);
+            self.met = now;
             line(left_out);
         }
     }
@@ -98,6 +105,19 @@ mod tests {
             "{lines}"
         );
         assert!(left_out.starts_with(" (and "), "{left_out}");
+    }
+
+    #[test]
+    fn what_comes_back_is_said_again() {
+        let (mut log, mut lines) = (RareLog::default(), 0);
+        let mut say = |ms: u64| log.say(Mono(ms * 1_000_000), "too large", |_| lines += 1);
+        say(1);
+        say(RARE_LOG_MS);
+        say(2 * RARE_LOG_MS - 1);
+        let hours = 3 * 60 * 60 * 1_000;
+        say(hours);
+        say(hours + 1);
+        assert_eq!(lines, 2);
     }
 
     #[test]
