@@ -271,6 +271,14 @@ pub const HEARTBEAT_BYTES_SPARE: usize = 64 * 1024;
 pub const GROUP_REGEX_BYTES_MAX: usize = 4096;
 /// See [`GROUP_REGEX_BYTES_MAX`].
 pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Groups of one shard for which new targets are made at the same time, in slices; others wait, unless theirs is made
+/// in one. Each keeps a compiled regular expression meanwhile ([`GROUP_REGEX_COMPILED_BYTES_MAX`], and as much to go
+/// through it), and the names, members and partitions of the group once more: a dozen MiB at the most.
+pub const GROUP_REFRESHES_MAX: usize = 16;
+/// Those that wait for it ask again after so many ms.
+pub const GROUP_REFRESH_RETRY_MS: u64 = 20;
+/// Of a heartbeat no more than such a part of a slice is done at once, however many come at the same time.
+pub const HEARTBEATS_PER_SLICE: usize = 16;
 /// Heartbeats of a group that are decided on, and become durable, together.
 pub const GROUP_HEARTBEATS_PER_TURN: usize = 256;
 /// The names of topics are looked at again no sooner, ms, for all regular expressions of a group, however often topics

@@ -8,8 +8,8 @@ use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
 use crate::group::{
-    GroupConfig, GroupTopics, GroupsUsage, Name, News, Record, Replayed, SnapshotPart, TopicIds,
-    TransactionalProducer,
+    ConsumerConfig, GroupConfig, GroupTopics, GroupsUsage, Name, News, Record, Replayed,
+    SnapshotPart, TopicIds, TransactionalProducer,
 };
 
 /// What the host wants done. Each question gets one answer, sooner or later.
@@ -62,10 +62,19 @@ impl Host {
             usage: GroupsUsage {
                 groups: 0,
                 bytes: 0,
+                refreshes: 0,
             },
             due: Timers::default(),
             sweeping: BTreeSet::new(),
             stopped: false,
+        }
+    }
+
+    /// What consumer groups obey has changed.
+    pub fn set_consumer_config(&mut self, config: &ConsumerConfig) {
+        self.config.consumer = config.clone();
+        for instance in self.instances.values_mut() {
+            instance.coordinator.set_consumer_config(config.clone());
         }
     }
 
@@ -338,6 +347,7 @@ impl Host {
         instance.coordinator.set_room(GroupsUsage {
             groups: limits::GROUPS_MAX.saturating_sub(self.usage.groups),
             bytes: limits::GROUPS_BYTES_MAX.saturating_sub(self.usage.bytes),
+            refreshes: limits::GROUP_REFRESHES_MAX.saturating_sub(self.usage.refreshes),
         });
         act(instance, &mut wanted);
         self.usage = moved(self.usage, before, instance.coordinator.usage());
@@ -366,6 +376,7 @@ impl Host {
             let none = GroupsUsage {
                 groups: 0,
                 bytes: 0,
+                refreshes: 0,
             };
             self.usage = moved(self.usage, instance.coordinator.usage(), none);
             self.instances.remove(&partition);
@@ -381,13 +392,13 @@ impl Host {
     pub fn invariants(&self) {
         self.due.invariants();
         let of_each = self.instances.values().map(|i| i.coordinator.usage());
-        let (mut groups, mut bytes) = (0, 0);
-        of_each.for_each(|usage| (groups, bytes) = (groups + usage.groups, bytes + usage.bytes));
-        assert_eq!(
-            self.usage,
-            GroupsUsage { groups, bytes },
-            "what the groups take"
-        );
+        let none = GroupsUsage {
+            groups: 0,
+            bytes: 0,
+            refreshes: 0,
+        };
+        let all = of_each.fold(none, |all, usage| moved(all, none, usage));
+        assert_eq!(self.usage, all, "what the groups take");
         for (partition, instance) in &self.instances {
             instance.invariants();
             assert_eq!(
@@ -410,6 +421,7 @@ fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsa
     GroupsUsage {
         groups: all.groups + after.groups - before.groups,
         bytes: all.bytes + after.bytes - before.bytes,
+        refreshes: all.refreshes + after.refreshes - before.refreshes,
     }
 }
 

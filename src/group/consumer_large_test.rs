@@ -165,7 +165,7 @@ fn a_member_that_wants_too_much_stays_what_it_was() {
     }
     let written = world.log.len();
     world.settle(&mut [&mut a]);
-    assert_eq!((a.epoch, a.count(), world.log.len()), (1, 4, written));
+    assert_eq!((a.epoch, a.count(), world.log.len()), (2, 4, written));
     // A static member that was away is still there, and goes with its session.
     let mut fixed = Consumer::fixed("f", "i", &["t"]);
     world.settle(&mut [&mut a, &mut fixed]);

@@ -44,7 +44,7 @@ impl Model {
             ..GroupConfig::default()
         };
         let (mut world, topics) = World::with_topics(config);
-        world.slice = slice.max(20);
+        world.slice = slice + 32;
         topics.set("a", 3);
         Self {
             rng,

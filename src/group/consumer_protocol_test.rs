@@ -29,7 +29,7 @@ fn a_member_gets_all_and_shares_with_the_next_one() {
     let first = world.beat_of(&mut a);
     assert_eq!(
         (first.epoch, first.heartbeat_interval_ms, a.count()),
-        (1, 5000, 4)
+        (2, 5000, 4)
     );
     assert_eq!(world.consumer_state(), "Stable");
     // Nothing changes: nothing is told, and nothing written.
@@ -38,16 +38,16 @@ fn a_member_gets_all_and_shares_with_the_next_one() {
     assert_eq!(world.log.len(), written);
     // The second one lacks what the first one has not given up.
     let joined = world.beat_of(&mut b);
-    assert_eq!((joined.epoch, b.count()), (2, 0));
+    assert_eq!((joined.epoch, b.count()), (3, 0));
     assert_eq!(world.consumer_state(), "Reconciling");
     // It is to give up two, and is in its old epoch until it says that it has.
     let before = a.clone();
     let told = world.beat_of(&mut a);
-    assert_eq!((told.epoch, a.count()), (1, 2));
-    assert_eq!(world.beat(before.short()).epoch, 1, "it has not yet");
+    assert_eq!((told.epoch, a.count()), (2, 2));
+    assert_eq!(world.beat(before.short()).epoch, 2, "it has not yet");
     let partly = world.beat_of(&mut b);
-    assert_eq!((partly.epoch, b.count()), (2, 0));
-    assert_eq!(world.beat_of(&mut a).epoch, 2);
+    assert_eq!((partly.epoch, b.count()), (3, 0));
+    assert_eq!(world.beat_of(&mut a).epoch, 3);
     world.beat_of(&mut b);
     assert_eq!((a.count(), b.count()), (2, 2));
     assert_eq!(world.consumer_state(), "Stable");
@@ -58,7 +58,7 @@ fn a_member_gets_all_and_shares_with_the_next_one() {
     });
     assert_eq!((error(&left), left.epoch), (ErrorCode::None, LEAVES));
     world.settle(&mut [&mut b]);
-    assert_eq!((b.epoch, b.count()), (3, 4));
+    assert_eq!((b.epoch, b.count()), (4, 4));
     let nobody = world.beat(ConsumerHeartbeat {
         epoch: LEAVES,
         ..b.short()
@@ -69,7 +69,7 @@ fn a_member_gets_all_and_shares_with_the_next_one() {
     let assigns = |epoch, members| News::Assigns { epoch, members };
     assert_eq!(
         news,
-        [assigns(1, 1), assigns(2, 2), assigns(3, 1), News::Empty]
+        [assigns(2, 1), assigns(3, 2), assigns(4, 1), News::Empty]
     );
 }
 
@@ -78,7 +78,7 @@ fn who_is_no_member_or_names_the_wrong_epoch_is_told() {
     let (mut world, topics) = world(2);
     let mut a = Consumer::new("a", &["t"]);
     let stranger = Consumer {
-        epoch: 3,
+        epoch: 4,
         ..Consumer::new("x", &["t"])
     };
     assert_eq!(
@@ -106,9 +106,9 @@ fn who_is_no_member_or_names_the_wrong_epoch_is_told() {
         owned,
         ..a.short()
     };
-    assert_eq!((a.epoch, a.count()), (2, 1));
+    assert_eq!((a.epoch, a.count()), (3, 1));
     assert_eq!(
-        error(&world.beat(with(3, None))),
+        error(&world.beat(with(4, None))),
         ErrorCode::FencedMemberEpoch
     );
     // The epoch before, if all that it has is its own: the answer may have been lost.
@@ -118,18 +118,18 @@ fn who_is_no_member_or_names_the_wrong_epoch_is_told() {
         .unwrap()
         .state()
         .current("a");
-    assert_eq!((before.epoch, before.previous_epoch), (2, 1));
+    assert_eq!((before.epoch, before.previous_epoch), (3, 2));
     assert_eq!(
-        error(&world.beat(with(1, None))),
+        error(&world.beat(with(2, None))),
         ErrorCode::FencedMemberEpoch
     );
     let other = set(topics.id("t"), &[0, 1]);
     assert_eq!(
-        error(&world.beat(with(1, Some(other)))),
+        error(&world.beat(with(2, Some(other)))),
         ErrorCode::FencedMemberEpoch
     );
-    let again = world.beat(with(1, Some(a.owned.clone())));
-    assert_eq!((error(&again), again.epoch), (ErrorCode::None, 2));
+    let again = world.beat(with(2, Some(a.owned.clone())));
+    assert_eq!((error(&again), again.epoch), (ErrorCode::None, 3));
     // Who is a member and joins once more is not what it was, as long as it is not removed.
     assert_eq!(
         error(&world.beat(with(JOINS, Some(Partitions::default())))),
@@ -211,7 +211,7 @@ fn a_static_member_may_be_away_for_a_while() {
         ErrorCode::UnreleasedInstanceId
     );
     let beats = Consumer {
-        epoch: 1,
+        epoch: 2,
         ..other.clone()
     };
     assert_eq!(
@@ -241,11 +241,11 @@ fn a_static_member_may_be_away_for_a_while() {
     );
     // Its partitions stay its own, and nobody else gets them.
     world.settle(&mut [&mut b]);
-    assert_eq!((b.epoch, b.count()), (2, 2));
+    assert_eq!((b.epoch, b.count()), (3, 2));
     assert_eq!(error(&world.beat(a.short())), ErrorCode::FencedMemberEpoch);
     let mut back = other;
     let reply = world.beat_of(&mut back);
-    assert_eq!((reply.epoch, &back.owned), (2, &a.owned));
+    assert_eq!((reply.epoch, &back.owned), (3, &a.owned));
     assert_eq!(error(&world.beat(a.short())), ErrorCode::FencedInstanceId);
     // One that does not come back goes with its session.
     world.beat(away(&back, LEAVES_FOR_A_WHILE));
@@ -254,7 +254,7 @@ fn a_static_member_may_be_away_for_a_while() {
         world.beat_of(&mut b);
     }
     world.settle(&mut [&mut b]);
-    assert_eq!((b.epoch, b.count()), (3, 4));
+    assert_eq!((b.epoch, b.count()), (4, 4));
 }
 
 /// Its heartbeat and its leave are of one turn.
@@ -289,6 +289,7 @@ fn members_go_on_when_there_is_no_room_for_others() {
     let room = GroupsUsage {
         groups: 0,
         bytes: 0,
+        refreshes: 0,
     };
     world.coordinator.set_room(room);
     assert_eq!(error(&world.beat(a.short())), ErrorCode::None);
@@ -443,13 +444,13 @@ fn offsets_are_committed_and_fetched_by_members() {
         world.perform(effects);
         asked.err().unwrap_or(ErrorCode::None)
     };
-    assert_eq!(commit(&mut world, "a", 1, 0, 9), ErrorCode::None);
+    assert_eq!(commit(&mut world, "a", 2, 0, 9), ErrorCode::None);
     assert_eq!(
-        commit(&mut world, "a", 1, 0, 8),
+        commit(&mut world, "a", 2, 0, 8),
         ErrorCode::UnsupportedVersion
     );
     assert_eq!(
-        commit(&mut world, "a", 2, 0, 9),
+        commit(&mut world, "a", 3, 0, 9),
         ErrorCode::StaleMemberEpoch
     );
     assert_eq!(commit(&mut world, "x", 1, 0, 9), ErrorCode::UnknownMemberId);
@@ -470,9 +471,9 @@ fn offsets_are_committed_and_fetched_by_members() {
         .check_commit(("a", old.epoch), true, true, places());
     assert_eq!(in_transaction, Err(ErrorCode::IllegalGeneration));
     assert_eq!(group.state().check_fetch(None, -1), Ok(()));
-    assert_eq!(group.state().check_fetch(Some("a"), 2), Ok(()));
+    assert_eq!(group.state().check_fetch(Some("a"), 3), Ok(()));
     assert_eq!(
-        group.state().check_fetch(Some("a"), 1),
+        group.state().check_fetch(Some("a"), 2),
         Err(ErrorCode::StaleMemberEpoch)
     );
     assert_eq!(

@@ -16,6 +16,8 @@ pub struct FakeTopics(Rc<RefCell<Cluster>>);
 #[derive(Debug, Default)]
 struct Cluster {
     version: u64,
+    /// How often the next topic was asked for.
+    looked: usize,
     topics: BTreeMap<Name, (TopicId, i32)>,
 }
 
@@ -34,6 +36,11 @@ impl FakeTopics {
         let mut cluster = self.0.borrow_mut();
         cluster.version += 1;
         cluster.topics.remove(name);
+    }
+
+    /// How often the next topic was asked for.
+    pub fn looked(&self) -> usize {
+        self.0.borrow().looked
     }
 
     pub fn id(&self, name: &str) -> TopicId {
@@ -58,7 +65,15 @@ impl GroupTopics for FakeTopics {
         self.0.borrow().topics.get(name).copied()
     }
 
+    fn name_of(&self, id: TopicId) -> Option<Name> {
+        let cluster = self.0.borrow();
+        let mut topics = cluster.topics.iter();
+        let found = topics.find(|(_, (of, _))| *of == id);
+        found.map(|(name, _)| name.clone())
+    }
+
     fn after(&self, name: Option<&str>) -> Option<Name> {
+        self.0.borrow_mut().looked += 1;
         let cluster = self.0.borrow();
         let mut names = cluster.topics.keys();
         names

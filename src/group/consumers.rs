@@ -6,7 +6,7 @@ use std::ops::Bound;
 use super::classic::ClassicGroup;
 use super::consumer::{
     self, ConsumerCx, ConsumerGroup, ConsumerHeartbeat, ConsumerOut, ConsumerReply, GroupChange,
-    GroupTopics, JOINS, MemberTimer,
+    GroupTopics, JOINS, MemberTimer, NextSlice,
 };
 use super::coordinator::{Coordinator, Entry};
 use super::cx::{Then, Timer};
@@ -14,7 +14,7 @@ use super::effect::{Effect, News, Record};
 use super::offsets::GroupOffsets;
 use super::records;
 use super::state::State;
-use crate::base::limits::HEARTBEAT_BYTES_SPARE;
+use crate::base::limits::{GROUP_REFRESH_RETRY_MS, HEARTBEAT_BYTES_SPARE, HEARTBEATS_PER_SLICE};
 use crate::base::{ErrorCode, Name, Now};
 
 /// A group, of whatever kind.
@@ -101,7 +101,8 @@ impl Coordinator {
             let consumer = entry.consumer.get_or_insert_default();
             consumer.ask(token, request);
         });
-        let mut left = self.config.consumer.slice;
+        // As others may have a heartbeat at the same time the rest is done when that is due.
+        let mut left = (self.config.consumer.slice / HEARTBEATS_PER_SLICE).max(1);
         self.consumer_goes_on((now, topics), &id, &mut left, out, |_, _, _| {});
     }
 
@@ -156,6 +157,7 @@ impl Coordinator {
             config: &config,
             topics,
             room_bytes: self.room.bytes,
+            room_refreshes: self.room.refreshes,
         };
         self.change(id, |entry| {
             if let Some(consumer) = &mut entry.consumer {
@@ -215,8 +217,15 @@ impl Coordinator {
             let records = tombstone.into_iter().chain(records).collect();
             self.write(now, id, records, Then::Consumer(write.replies), out);
         }
-        if goes_on {
-            self.timers.set_after(Timer::GoOn(id.clone()), now.mono, 0);
+        let timer = Timer::GoOn(id.clone());
+        match goes_on {
+            NextSlice::No => {}
+            NextSlice::Next => self.timers.set_after(timer, now.mono, 0),
+            // Before those that have had their turn in this slice, of which nothing is left.
+            NextSlice::First => self.timers.set(timer, now.mono),
+            NextSlice::Later => self
+                .timers
+                .set_after(timer, now.mono, GROUP_REFRESH_RETRY_MS),
         }
         self.drop_blank(id);
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::classic::ClassicGroup;
-use super::consumer::{ConsumerGroup, GroupTopics};
+use super::consumer::{ConsumerConfig, ConsumerGroup, GroupTopics};
 use super::cx::{Appends, Cx, GroupConfig, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
@@ -100,6 +100,12 @@ impl Entry {
             + self.offsets.record_bytes(id_bytes)
     }
 
+    /// Whether a new target is being made, in slices.
+    pub(super) fn is_refreshing(&self) -> bool {
+        let consumer = self.consumer.as_ref();
+        consumer.is_some_and(|consumer| consumer.is_refreshing())
+    }
+
     /// What the group takes, about, with the record that is kept of it.
     pub(super) fn bytes(&self) -> usize {
         /// A group by itself, with its entries in tables.
@@ -121,6 +127,8 @@ pub struct GroupsUsage {
     pub groups: usize,
     /// Bytes of all that is known of them and of what is being written, about.
     pub bytes: usize,
+    /// New targets of consumer groups that are being made in slices ([`limits::GROUP_REFRESHES_MAX`]).
+    pub refreshes: usize,
 }
 
 /// The coordinator of the groups of one partition. Requests carry a token, under which they are
@@ -131,6 +139,8 @@ pub struct Coordinator {
     pub(super) groups: BTreeMap<Name, Entry>,
     /// What they take.
     pub(super) bytes: usize,
+    /// New targets that are being made.
+    pub(super) refreshes: usize,
     /// What new groups, members and commits may take.
     pub(super) room: GroupsUsage,
     pub(super) timers: Timers<Timer>,
@@ -166,9 +176,11 @@ impl Coordinator {
             config,
             groups: BTreeMap::new(),
             bytes: 0,
+            refreshes: 0,
             room: GroupsUsage {
                 groups: limits::GROUPS_MAX,
                 bytes: limits::GROUPS_BYTES_MAX,
+                refreshes: limits::GROUP_REFRESHES_MAX,
             },
             timers: Timers::default(),
             appends: Appends {
@@ -195,12 +207,18 @@ impl Coordinator {
         &self.config
     }
 
+    /// What consumer groups obey has changed.
+    pub fn set_consumer_config(&mut self, config: ConsumerConfig) {
+        self.config.consumer = config;
+    }
+
     /// What its groups take, and what is being written.
     #[must_use]
     pub fn usage(&self) -> GroupsUsage {
         GroupsUsage {
             groups: self.groups.len(),
             bytes: self.bytes + self.appends.bytes,
+            refreshes: self.refreshes,
         }
     }
 
@@ -221,6 +239,7 @@ impl Coordinator {
         let entry = self.groups.remove(id)?;
         self.bytes -= entry.bytes();
         self.durable_bytes -= entry.record_bytes();
+        self.count_refreshes(entry.is_refreshing(), false);
         Some(entry)
     }
 
@@ -229,10 +248,20 @@ impl Coordinator {
         if let Some(entry) = self.groups.get_mut(id) {
             self.bytes -= entry.bytes();
             self.durable_bytes -= entry.record_bytes();
+            let refreshed = entry.is_refreshing();
             change(entry);
             self.bytes += entry.bytes();
             self.durable_bytes += entry.record_bytes();
+            let refreshes = entry.is_refreshing();
+            self.count_refreshes(refreshed, refreshes);
         }
+    }
+
+    /// Whether there is a target being made of a group, before and now.
+    fn count_refreshes(&mut self, before: bool, now: bool) {
+        let (before, now) = (usize::from(before), usize::from(now));
+        self.refreshes = self.refreshes + now - before;
+        self.room.refreshes = (self.room.refreshes + before).saturating_sub(now);
     }
 
     /// A classic group.
@@ -497,7 +526,7 @@ impl Coordinator {
             self.give_up_consumer(&id, out);
         }
         self.groups.clear();
-        self.bytes = 0;
+        (self.bytes, self.refreshes) = (0, 0);
         self.durable_bytes = 0;
         self.end_snapshot();
         self.sweep = None;

@@ -43,6 +43,8 @@ pub mod writes;
 #[cfg(test)]
 mod bounds_test;
 #[cfg(test)]
+mod consumer_crowd_test;
+#[cfg(test)]
 mod consumer_large_test;
 #[cfg(test)]
 mod consumer_model_test;

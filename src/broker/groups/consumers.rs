@@ -41,6 +41,10 @@ impl GroupTopics for ImageTopics<'_> {
         Some((topic.id, count))
     }
 
+    fn name_of(&self, id: TopicId) -> Option<Name> {
+        self.0.topic_by_id(id).map(|topic| Name::clone(&topic.name))
+    }
+
     fn after(&self, name: Option<&str>) -> Option<Name> {
         self.0
             .topic_after(name)
@@ -229,7 +233,9 @@ fn describe_member(image: &Image, member: &ConsumerMember) -> Member {
     told.client_id = text(&subscription.client_id);
     told.client_host = text(&subscription.client_host);
     told.subscribed_topic_names = subscription.topics.iter().map(text).collect();
-    told.subscribed_topic_regex = subscription.regex.as_ref().map(text);
+    // None is told as an empty one, as Kafka does.
+    let regex = subscription.regex.as_ref();
+    told.subscribed_topic_regex = Some(regex.map_or_else(StrBytes::default, text));
     told.assignment = assignment(image, of_current(&member.current));
     let target = member.target.topics();
     told.target_assignment = assignment(image, target.map(|(topic, of)| (topic, of.to_vec())));

@@ -16,6 +16,8 @@ pub struct ConsumerConfig {
     pub heartbeat_interval_ms: i32,
     /// `group.consumer.max.size`, members
     pub max_size: usize,
+    /// `group.consumer.assignment.interval.ms`: there is no new target before so much time has gone by since the last.
+    pub assignment_interval_ms: u64,
     /// `group.consumer.assignors`: the first one is that of groups whose members want none.
     pub assignors: Vec<Name>,
     /// Partitions that a group may be subscribed to ([`GROUP_PARTITIONS_MAX`])
@@ -30,6 +32,7 @@ impl Default for ConsumerConfig {
             session_timeout_ms: 45_000,
             heartbeat_interval_ms: 5_000,
             max_size: i32::MAX as usize,
+            assignment_interval_ms: 0,
             assignors: vec![Name::from("uniform"), Name::from("range")],
             partitions_max: GROUP_PARTITIONS_MAX,
             slice: OFFSETS_PER_SLICE,
@@ -65,6 +68,10 @@ pub struct ConsumerCx<'a> {
     pub topics: &'a dyn GroupTopics,
     /// Bytes that there is room for.
     pub room_bytes: usize,
+    /// New targets that may be begun and go on in other slices ([`GROUP_REFRESHES_MAX`]).
+    ///
+    /// [`GROUP_REFRESHES_MAX`]: crate::base::limits::GROUP_REFRESHES_MAX
+    pub room_refreshes: usize,
 }
 
 /// A timer of a member.
@@ -100,6 +107,20 @@ pub struct ConsumerOut {
     pub write: Option<ConsumerWrite>,
     /// It is subscribed to more than it may be, since topics have grown, and goes on with the target that it has.
     pub is_too_large: bool,
-    /// It has more to do in the next slice.
-    pub goes_on: bool,
+    /// It has more to do, when that is said.
+    pub goes_on: NextSlice,
+}
+
+/// When a group has more to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextSlice {
+    /// It waits for what comes.
+    #[default]
+    No,
+    /// In the next slice.
+    Next,
+    /// In the next slice before all others: it needs most of one.
+    First,
+    /// When others may be done with what it waits for.
+    Later,
 }

@@ -3,24 +3,22 @@
 //! that are durable: then all are answered. What comes meanwhile waits for the next turn, so each is answered by what
 //! is durable alone, and what is decided can be taken back. All of a turn wait for one flush, however many they are.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::change::{GroupChange, GroupEpoch};
+use super::change::{GroupChange, GroupEpoch, TargetEpoch};
 use super::changes::Changes;
-use super::cx::{ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer};
-use super::fences::refuse;
-use super::heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
-use super::member::{Current, MemberState};
-use super::partitions::Held;
+use super::cx::{ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer, NextSlice};
+use super::heartbeat::{ConsumerHeartbeat, ConsumerReply};
+use super::member::MemberState;
+use super::narrowing::Narrowing;
 use super::reconcile::{Target, reconcile};
-use super::refresh::{COMPILE_WORK, Refresh, Refreshed};
+use super::refresh::{Refresh, Refreshed, may_compile};
 use super::state::GroupState;
-use super::topics::TopicRegex;
-use super::turn::{GroupAsked, GroupTurn, MemberSteps};
+use super::turn::{GroupTurn, MemberSteps};
+use super::waiting::{GroupAsked, GroupQueue};
 use crate::base::limits::{
-    GROUP_HEARTBEATS_PER_TURN, GROUP_MEMBERS_BYTES_MAX, GROUP_REGEX_REFRESH_MS_MIN,
-    GROUP_REGEX_REFRESH_SHARE,
+    GROUP_HEARTBEATS_PER_TURN, GROUP_REGEX_REFRESH_MS_MIN, GROUP_REGEX_REFRESH_SHARE,
 };
 use crate::base::{ErrorCode, Mono, Name};
 
@@ -54,6 +52,10 @@ impl ConsumerState {
 enum Worked {
     /// There is more to do.
     Partly,
+    /// What is left of the slice is not enough for what is next.
+    PutOff,
+    /// There is no room for what is next, as long as others are at the same.
+    Waits,
     /// It is done.
     Yes,
     /// The group would be too large with those who newly subscribe.
@@ -64,48 +66,54 @@ enum Worked {
 enum Phase {
     Idle,
     Works(Box<GroupTurn>),
-    /// What takes back what is being written, since when.
-    Writes(Changes, Mono),
+    /// What takes back what is being written, since when; and timers that begin when that is told.
+    Writes(Changes, Mono, Vec<MemberTimer>),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct ConsumerGroup {
-    state: GroupState,
-    asked: VecDeque<GroupAsked>,
+    pub(super) state: GroupState,
+    asked: GroupQueue,
     /// Of what the turn has taken too, until it is done.
     asked_bytes: usize,
     /// Who was silent for too long, which is asked to be acted on, and was not heard since.
-    silent: BTreeSet<Name>,
+    pub(super) silent: BTreeSet<Name>,
+    /// Who was heard in the turn, and is not answered yet.
+    pub(super) heard: BTreeSet<Name>,
     phase: Phase,
     /// The version of the metadata by which the target was made, or found to be right,
     seen: Option<u64>,
     /// and when it may be looked at again.
     looks_from: Mono,
-    /// There could be no newer target when that was last tried: it would be too large, whoever else comes.
-    is_too_large: bool,
+    /// When another target may be made.
+    assigns_from: Mono,
+    /// There could be no newer target by this version of the metadata: it would be too large, whoever else comes.
+    pub(super) is_too_large: Option<u64>,
     /// So many may come to be subscribed to more in a turn.
     newcomers_max: usize,
+    /// The last turn was one of those who do, of whom some have to wait for others.
+    was_later: bool,
 }
 
 impl Default for ConsumerGroup {
     fn default() -> Self {
         Self {
             state: GroupState::default(),
-            asked: VecDeque::new(),
+            asked: GroupQueue::default(),
             asked_bytes: 0,
             silent: BTreeSet::new(),
+            heard: BTreeSet::new(),
             phase: Phase::Idle,
             seen: None,
             looks_from: Mono(0),
-            is_too_large: false,
+            assigns_from: Mono(0),
+            is_too_large: None,
             newcomers_max: GROUP_HEARTBEATS_PER_TURN,
+            was_later: false,
         }
     }
 }
-
-/// Names of topics that are compared in the time that a partition takes.
-const NAMES_PER_WORK: usize = 8;
 
 impl ConsumerGroup {
     /// What is known of it, with what is still to become durable.
@@ -141,6 +149,12 @@ impl ConsumerGroup {
         }
     }
 
+    /// Whether a new target is being made, and goes on in another slice.
+    #[must_use]
+    pub fn is_refreshing(&self) -> bool {
+        matches!(&self.phase, Phase::Works(turn) if turn.refresh.is_some())
+    }
+
     /// What it takes, about, with what is asked of it.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -165,17 +179,17 @@ impl ConsumerGroup {
     pub fn ask(&mut self, token: u64, request: ConsumerHeartbeat) {
         self.asked_bytes += request.bytes();
         self.asked
-            .push_back(GroupAsked::Heartbeat(token, Arc::new(request)));
+            .push(GroupAsked::Heartbeat(token, Arc::new(request)));
     }
 
     /// The session of a member is over: it is removed. Unless its heartbeats may be waiting behind a write that takes
-    /// long, which is none of its faults; then the session begins anew.
+    /// long, or it has no answer yet to the last one, which is none of its faults; then the session begins anew.
     pub fn session_is_over(&mut self, cx: &ConsumerCx<'_>, member: Name, out: &mut ConsumerOut) {
-        if self.is_held_up(cx) {
+        if self.is_held_up(cx) || self.heard.contains(&member) {
             return out.timers.push(MemberTimer::Session(member));
         }
         self.silent.insert(member.clone());
-        self.asked.push_back(GroupAsked::Remove(member));
+        self.asked.push(GroupAsked::Remove(member));
     }
 
     /// A member took too long to give up partitions: it is removed. The same holds for it.
@@ -189,19 +203,18 @@ impl ConsumerGroup {
         if current.state != MemberState::UnrevokedPartitions {
             return;
         }
-        if self.is_held_up(cx) {
+        if self.is_held_up(cx) || self.heard.contains(&member) {
             let timer = self.rebalance_timer(&member);
             return out.timers.push(timer);
         }
-        self.asked
-            .push_back(GroupAsked::RemoveRevoking(member, current));
+        self.asked.push(GroupAsked::RemoveRevoking(member, current));
     }
 
     /// Whether something is being written for longer than members take from one heartbeat to the next.
     fn is_held_up(&self, cx: &ConsumerCx<'_>) -> bool {
         let interval_ms = u64::try_from(cx.config.heartbeat_interval_ms).unwrap_or(0);
         match self.phase {
-            Phase::Writes(_, since) => cx.now.mono.ms_since(since) >= interval_ms,
+            Phase::Writes(_, since, _) => cx.now.mono.ms_since(since) >= interval_ms,
             Phase::Idle | Phase::Works(_) => false,
         }
     }
@@ -220,9 +233,9 @@ impl ConsumerGroup {
         self.asked_bytes = 0;
         self.silent.clear();
         let mut tokens: Vec<u64> = asked
-            .into_iter()
+            .iter()
             .filter_map(|asked| match asked {
-                GroupAsked::Heartbeat(token, _) => Some(token),
+                GroupAsked::Heartbeat(token, _) => Some(*token),
                 GroupAsked::Remove(_) | GroupAsked::RemoveRevoking(..) => None,
             })
             .collect();
@@ -236,18 +249,35 @@ impl ConsumerGroup {
     /// What was to be written is durable, or will never be: then it is taken back. Timers of members that are there
     /// again begin anew.
     pub fn written(&mut self, is_durable: bool, out: &mut ConsumerOut) {
-        if let Phase::Writes(changes, _) = std::mem::replace(&mut self.phase, Phase::Idle)
-            && !is_durable
-        {
-            changes.take_back(&mut self.state);
-            // It may have made a target by metadata that it has not looked at then.
-            self.seen = None;
-            let is_said = |asked: &GroupAsked| matches!(asked, GroupAsked::Heartbeat(..));
-            self.asked.retain(is_said);
-            self.silent.clear();
-            self.begin_sessions(out);
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        let heard = std::mem::take(&mut self.heard);
+        match phase {
+            Phase::Writes(_, _, timers) if is_durable => {
+                // They are answered now, and send nothing before.
+                let stay = heard
+                    .into_iter()
+                    .filter(|it| self.state.member(it).is_some());
+                out.timers.extend(stay.map(MemberTimer::Session));
+                out.timers.extend(timers);
+            }
+            Phase::Writes(changes, ..) => {
+                changes.take_back(&mut self.state);
+                // It may have made a target by metadata that it has not looked at then.
+                (self.seen, self.assigns_from) = (None, Mono(0));
+                self.asked.forget_removals();
+                self.silent.clear();
+                self.begin_sessions(out);
+            }
+            Phase::Idle | Phase::Works(_) => {}
         }
-        out.goes_on = self.has_more();
+        out.goes_on = self.goes_on();
+    }
+
+    fn goes_on(&self) -> NextSlice {
+        match self.has_more() {
+            true => NextSlice::Next,
+            false => NextSlice::No,
+        }
     }
 
     /// All members have as long as who has just been heard of, and as long to give up partitions if they have to:
@@ -292,124 +322,181 @@ impl ConsumerGroup {
         while *left > 0 && out.write.is_none() && self.has_more() {
             let mut turn = match std::mem::replace(&mut self.phase, Phase::Idle) {
                 Phase::Works(turn) => turn,
-                Phase::Idle | Phase::Writes(..) => Box::new(self.begin(cx, left, out)),
+                Phase::Idle | Phase::Writes(..) => match self.begin(cx, left, out) {
+                    Some(turn) => Box::new(turn),
+                    None => return self.put_off(left, out),
+                },
             };
             match self.work(cx, &mut turn, left, out) {
                 Worked::Yes => self.end(cx, *turn, out),
                 Worked::Partly => self.phase = Phase::Works(turn),
-                Worked::TooLarge => self.begin_with_fewer(*turn, out),
+                Worked::PutOff => {
+                    self.phase = Phase::Works(turn);
+                    return self.put_off(left, out);
+                }
+                Worked::Waits => {
+                    self.phase = Phase::Works(turn);
+                    out.goes_on = NextSlice::Later;
+                    return;
+                }
+                Worked::TooLarge => self.begin_with_fewer(cx, *turn, out),
             }
         }
-        out.goes_on = self.has_more();
+        out.goes_on = self.goes_on();
     }
 
-    /// Takes what was asked.
-    fn begin(&mut self, cx: &ConsumerCx<'_>, left: &mut usize, out: &mut ConsumerOut) -> GroupTurn {
-        let mut turn = GroupTurn::default();
+    /// What is next takes most of a slice: it comes first in another one.
+    fn put_off(&mut self, left: &mut usize, out: &mut ConsumerOut) {
+        *left = 0;
+        out.goes_on = NextSlice::First;
+    }
+
+    /// Takes what was asked; `None` if what is left of the slice is not enough for it.
+    fn begin(
+        &mut self,
+        cx: &ConsumerCx<'_>,
+        left: &mut usize,
+        out: &mut ConsumerOut,
+    ) -> Option<GroupTurn> {
+        let is_of_later = self.asked.has_later() && (!self.was_later || self.asked.is_all_later());
+        let is_careful = !is_of_later
+            && (self.asked.has_later() || self.newcomers_max < GROUP_HEARTBEATS_PER_TURN);
+        self.was_later = is_of_later;
+        let mut turn = GroupTurn {
+            is_of_later,
+            since: cx.now.mono,
+            ..GroupTurn::default()
+        };
         let mut taken = 0;
         while taken < GROUP_HEARTBEATS_PER_TURN
             && *left > 0
-            && let Some(asked) = self.asked.pop_front()
+            && let Some(asked) = self.asked.pop(is_of_later)
         {
-            taken += 1;
-            *left = left.saturating_sub(16);
-            match &asked {
-                GroupAsked::Heartbeat(token, request) => {
-                    self.make_way(request, &mut turn, out);
-                    if let Err(refused) =
-                        self.heartbeat(cx, (*token, request), &mut turn, left, out)
-                    {
-                        turn.replies.push((*token, refused));
-                    }
-                }
-                // It was heard since.
-                GroupAsked::Remove(member) if !self.silent.contains(member) => continue,
-                GroupAsked::Remove(member) => {
-                    turn.silent.insert(member.clone());
-                }
-                GroupAsked::RemoveRevoking(member, was) => {
-                    let stays = Arc::ptr_eq(&self.state.current(member), was);
-                    if stays && !turn.has_given_up(member, was) {
-                        self.strike(member, &mut turn, out);
-                    }
-                }
+            if is_careful && self.has_to_wait(&asked, left) {
+                self.asked.defer(asked);
+                (taken, *left) = (taken + 1, left.saturating_sub(16));
+                continue;
             }
-            turn.asked.push(asked);
+            if let GroupAsked::Heartbeat(_, request) = &asked
+                && self.compiles(request)
+                && !may_compile(cx, *left)
+            {
+                self.asked.put_back(is_of_later, asked);
+                if taken == 0 {
+                    // It is the same one's turn then.
+                    self.was_later = !is_of_later;
+                    return None;
+                }
+                break;
+            }
+            (taken, *left) = (taken + 1, left.saturating_sub(16));
+            self.take(cx, asked, &mut turn, left, out);
             if turn.newcomers.len() >= self.newcomers_max {
                 break;
             }
         }
+        // Those who have to wait are no turn: others have theirs first.
+        self.was_later |= turn.asked.is_empty();
         for member in std::mem::take(&mut turn.silent) {
             if self.silent.contains(&member) {
-                self.strike(&member, &mut turn, out);
+                self.strike(&member, &mut turn);
             }
         }
-        turn
+        Some(turn)
     }
 
-    /// Who joins is not in its own way, nor is the static member whose place it takes, if their sessions are over.
-    fn make_way(
+    /// Whether something is not for a turn of those who are subscribed to no more than before.
+    fn has_to_wait(&self, asked: &GroupAsked, left: &mut usize) -> bool {
+        if self.asked.waits_for_later(asked.member()) {
+            return true;
+        }
+        match asked {
+            GroupAsked::Heartbeat(_, request) => self.brings_more(request, left),
+            GroupAsked::Remove(_) | GroupAsked::RemoveRevoking(..) => false,
+        }
+    }
+
+    /// Takes something into a turn.
+    fn take(
         &mut self,
-        request: &ConsumerHeartbeat,
+        cx: &ConsumerCx<'_>,
+        asked: GroupAsked,
         turn: &mut GroupTurn,
+        left: &mut usize,
         out: &mut ConsumerOut,
     ) {
-        if request.epoch != JOINS {
-            return;
-        }
-        let instance = request.instance.as_deref();
-        let fixed = instance
-            .and_then(|it| self.state.static_member(it))
-            .cloned();
-        for member in [Some(&request.member), fixed.as_ref()] {
-            if let Some(member) = member.and_then(|it| turn.silent.take(it)) {
-                self.strike(&member, turn, out);
+        match &asked {
+            GroupAsked::Heartbeat(token, request) => {
+                self.make_way(request, turn);
+                if let Err(refused) = self.heartbeat(cx, (*token, request), turn, left, out) {
+                    turn.replies.push((*token, refused));
+                }
+            }
+            // It was heard since.
+            GroupAsked::Remove(member) if !self.silent.contains(member) => return,
+            GroupAsked::Remove(member) => {
+                turn.silent.insert(member.clone());
+            }
+            GroupAsked::RemoveRevoking(member, was) => {
+                let stays = Arc::ptr_eq(&self.state.current(member), was);
+                if stays && !turn.has_given_up(member, was) {
+                    self.strike(member, turn);
+                }
             }
         }
+        turn.asked.push(asked);
     }
 
-    /// With those who come to be subscribed to more in this turn the group would be too large: it is as if half of them
-    /// had not asked yet, which is found out in the turns to come. Who is alone with it is refused; so are all if the
-    /// group is too large without them. Nobody else is told, and whoever goes is not kept.
-    fn begin_with_fewer(&mut self, turn: GroupTurn, out: &mut ConsumerOut) {
+    /// With those who come to be subscribed to more in this turn the group would be too large: it is as if they had not
+    /// asked yet. Others do not wait for them; they come in turns of their own, half as many at a time, in which it is
+    /// found out with whom it would be. Who is alone with it is refused; so are all if the group is too large without
+    /// them. Nobody else is told, and whoever goes is not kept.
+    fn begin_with_fewer(&mut self, cx: &ConsumerCx<'_>, turn: GroupTurn, out: &mut ConsumerOut) {
         let GroupTurn {
             asked,
             changes,
             newcomers,
+            is_of_later,
             ..
         } = turn;
         changes.take_back(&mut self.state);
-        let mut heard = Vec::new();
-        let are_refused = newcomers.len() == 1 || self.is_too_large;
+        self.heard.clear();
+        let is_too_large = self.is_too_large == Some(cx.topics.version());
+        let are_refused = newcomers.len() == 1 || is_too_large;
         self.newcomers_max = (newcomers.len() / 2).max(1);
-        for asked in asked.into_iter().rev() {
+        self.was_later = true;
+        let (mut back, mut refused) = (Vec::new(), Vec::new());
+        for asked in asked {
+            if let GroupAsked::Remove(member) = &asked {
+                self.silent.insert(member.clone());
+            }
             match &asked {
                 GroupAsked::Heartbeat(token, request)
                     if are_refused && newcomers.contains(token) =>
                 {
                     self.asked_bytes -= request.bytes();
-                    heard.push(request.member.clone());
+                    refused.push(request.member.clone());
                     let why = "The group would be subscribed to more partitions, or names of topics, than it may be.";
-                    let error = ErrorCode::GroupMaxSizeReached;
-                    let refused = ConsumerReply::refused(error, why.to_owned());
-                    out.replies.push((*token, refused));
+                    let reply =
+                        ConsumerReply::refused(ErrorCode::GroupMaxSizeReached, why.to_owned());
+                    out.replies.push((*token, reply));
                     if self.state.member(&request.member).is_none() {
                         out.timers.push(MemberTimer::End(request.member.clone()));
                     }
-                    // Whose place it was about to take.
-                    let instance = request.instance.as_deref();
-                    let fixed = instance.and_then(|it| self.state.static_member(it));
-                    out.timers.extend(fixed.cloned().map(MemberTimer::Session));
                 }
-                _ => {
-                    if let GroupAsked::Remove(member) = &asked {
-                        self.silent.insert(member.clone());
-                    }
-                    self.asked.push_front(asked);
+                GroupAsked::Heartbeat(token, _) if !is_of_later && newcomers.contains(token) => {
+                    self.asked.defer(asked);
                 }
+                _ if !is_of_later && self.asked.waits_for_later(asked.member()) => {
+                    self.asked.defer(asked);
+                }
+                _ => back.push(asked),
             }
         }
-        for member in &heard {
+        for asked in back.into_iter().rev() {
+            self.asked.put_back(is_of_later, asked);
+        }
+        for member in &refused {
             self.silent.remove(member);
         }
     }
@@ -423,31 +510,20 @@ impl ConsumerGroup {
         out: &mut ConsumerOut,
     ) -> Worked {
         if !turn.is_refreshed {
-            if turn.refresh.is_none() {
-                turn.refresh = self.begin_refresh(cx, turn);
+            match self.refresh(cx, turn, left, out) {
+                Worked::Yes => turn.is_refreshed = true,
+                worked => return worked,
             }
-            let refreshed = match &mut turn.refresh {
-                Some(refresh) => refresh.go_on(cx, (&mut self.state, &mut turn.changes), left),
-                None => Refreshed::Yes,
-            };
-            match refreshed {
-                Refreshed::Partly => return Worked::Partly,
-                Refreshed::TooLarge if !turn.newcomers.is_empty() => return Worked::TooLarge,
-                Refreshed::TooLarge => self.keep_target(turn, out),
-                Refreshed::Yes => self.is_too_large &= turn.refresh.is_none(),
+        }
+        if let Some(narrowing) = &mut turn.narrowing {
+            if !narrowing.go_on(cx, (&mut self.state, &mut turn.changes), left) {
+                return Worked::Partly;
             }
-            turn.refresh = None;
-            turn.is_refreshed = true;
-            if let Some((version, since)) = turn.looks {
-                let took_ms = cx.now.mono.0.saturating_sub(since.0) / 1_000_000;
-                let wait_ms = (took_ms * GROUP_REGEX_REFRESH_SHARE).max(GROUP_REGEX_REFRESH_MS_MIN);
-                self.looks_from = cx.now.mono.plus_ms(wait_ms);
-                self.seen = Some(version);
-            }
+            turn.narrowing = None;
         }
         while let Some(steps) = turn.steps.pop_front() {
             *left = left.saturating_sub(16 + self.state.target(&steps.request.member).count());
-            self.step(cx, steps, turn, out);
+            self.step(cx, steps, turn);
             if *left == 0 && !turn.steps.is_empty() {
                 return Worked::Partly;
             }
@@ -455,13 +531,81 @@ impl ConsumerGroup {
         Worked::Yes
     }
 
-    /// There can be no target by what there is now: all go on with the one before, but for those who are gone. The
-    /// epoch says that it is behind, so that there will be another one when there can be.
-    fn keep_target(&mut self, turn: &mut GroupTurn, out: &mut ConsumerOut) {
-        turn.changes.take_back_to(&mut self.state, turn.changed);
-        (self.is_too_large, out.is_too_large) = (true, true);
-        if turn.bumps {
-            self.bump(turn, self.state.metadata_hash());
+    /// Makes a new target, if there has to be one and can be.
+    fn refresh(
+        &mut self,
+        cx: &ConsumerCx<'_>,
+        turn: &mut GroupTurn,
+        left: &mut usize,
+        out: &mut ConsumerOut,
+    ) -> Worked {
+        if turn.refresh.is_none() {
+            if cx.room_refreshes == 0 && !turn.has_room {
+                match turn.waits {
+                    true => return Worked::Waits,
+                    // It may be done in one slice, if that is a whole one.
+                    false if !may_compile(cx, *left) => return Worked::PutOff,
+                    false => {}
+                }
+            }
+            turn.refresh = self.begin_refresh(cx, turn);
+        }
+        let target_epoch = self.state.target_epoch();
+        let refreshed = match &mut turn.refresh {
+            Some(refresh) => refresh.go_on(cx, (&mut self.state, &mut turn.changes), left),
+            None => Refreshed::Yes,
+        };
+        match refreshed {
+            Refreshed::Partly | Refreshed::PutOff => {
+                if !turn.has_room && cx.room_refreshes == 0 {
+                    // What it knows so far would be kept, of however many groups.
+                    turn.changes.take_back_to(&mut self.state, turn.changed);
+                    (turn.refresh, turn.waits) = (None, true);
+                    return Worked::Waits;
+                }
+                turn.has_room = true;
+                return match refreshed {
+                    Refreshed::PutOff => Worked::PutOff,
+                    _ => Worked::Partly,
+                };
+            }
+            Refreshed::TooLarge if !turn.newcomers.is_empty() => return Worked::TooLarge,
+            Refreshed::TooLarge => {
+                self.is_too_large = Some(cx.topics.version());
+                out.is_too_large = true;
+                if turn.bumps {
+                    self.bump(turn, self.state.metadata_hash());
+                }
+                self.keep_target(turn);
+            }
+            Refreshed::TooEarly => {
+                self.is_too_large = None;
+                self.keep_target(turn);
+            }
+            Refreshed::Yes if turn.refresh.is_some() => self.is_too_large = None,
+            Refreshed::Yes => {}
+        }
+        if self.state.target_epoch() != target_epoch {
+            let interval_ms = cx.config.assignment_interval_ms;
+            self.assigns_from = cx.now.mono.plus_ms(interval_ms);
+        }
+        turn.refresh = None;
+        if let Some((version, since)) = turn.looks {
+            let took_ms = cx.now.mono.0.saturating_sub(since.0) / 1_000_000;
+            let wait_ms = (took_ms * GROUP_REGEX_REFRESH_SHARE).max(GROUP_REGEX_REFRESH_MS_MIN);
+            self.looks_from = cx.now.mono.plus_ms(wait_ms);
+            self.seen = Some(version);
+        }
+        Worked::Yes
+    }
+
+    /// There can be no target by what there is now, or it is too early for one: all go on with the one before, but for
+    /// who is gone, and for what somebody does not want any more. The epoch says that it is behind, so that there will
+    /// be another one when there can be.
+    fn keep_target(&self, turn: &mut GroupTurn) {
+        if !turn.narrows.is_empty() {
+            turn.narrowing = Some(Narrowing::of(turn.narrows.clone()));
+            turn.is_narrowed = true;
         }
     }
 
@@ -486,9 +630,16 @@ impl ConsumerGroup {
         turn.changed = turn.changes.len();
         if self.state.members().len() == 0 {
             // Nobody needs a target.
-            self.is_too_large = false;
+            self.is_too_large = None;
             if turn.bumps {
                 self.bump(turn, 0);
+                // It is empty, and not behind (KAFKA-20442).
+                let target = TargetEpoch {
+                    epoch: self.state.epoch(),
+                    made_ms: cx.now.wall_ms,
+                };
+                turn.changes
+                    .make(&mut self.state, GroupChange::TargetEpoch(Some(target)));
             }
             return None;
         }
@@ -498,9 +649,11 @@ impl ConsumerGroup {
             turn.looks = Some((version, cx.now.mono));
         }
         // What was too large is so until something changes.
-        let is_behind = self.state.epoch() > self.state.target_epoch() && !self.is_too_large;
+        let is_behind = self.state.epoch() > self.state.target_epoch()
+            && self.is_too_large.is_none()
+            && cx.now.mono >= self.assigns_from;
         let has_to = turn.bumps || is_new || is_behind;
-        has_to.then(|| Refresh::new(&self.state, turn.bumps, is_new))
+        has_to.then(|| Refresh::new(&self.state, turn.bumps, is_new, self.assigns_from))
     }
 
     /// A turn is done: what it has decided is to be written, or there was nothing.
@@ -509,194 +662,55 @@ impl ConsumerGroup {
             asked,
             mut changes,
             mut replies,
+            newcomers,
+            timers,
+            since,
             ..
         } = turn;
         self.asked_bytes -= asked.iter().map(GroupAsked::bytes).sum::<usize>();
-        self.newcomers_max = (2 * self.newcomers_max).min(GROUP_HEARTBEATS_PER_TURN);
+        if !newcomers.is_empty() {
+            self.newcomers_max = (2 * self.newcomers_max).min(GROUP_HEARTBEATS_PER_TURN);
+        }
+        let timers = self.end_timers(timers, out);
         if changes.is_empty() {
+            let heard = std::mem::take(&mut self.heard);
+            if since < cx.now.mono {
+                out.timers
+                    .extend(heard.into_iter().map(MemberTimer::Session));
+            }
             return out.replies.append(&mut replies);
         }
         out.write = Some(ConsumerWrite {
             changes: changes.take_made(),
             replies,
         });
-        self.phase = Phase::Writes(changes, cx.now.mono);
+        self.phase = Phase::Writes(changes, cx.now.mono, timers);
     }
 
-    /// The first half of a heartbeat: who it is, and what it says.
-    fn heartbeat(
-        &mut self,
-        cx: &ConsumerCx<'_>,
-        (token, request): (u64, &Arc<ConsumerHeartbeat>),
-        turn: &mut GroupTurn,
-        left: &mut usize,
-        out: &mut ConsumerOut,
-    ) -> Result<(), ConsumerReply> {
-        if request.epoch < JOINS {
-            let reply = self.leave(request, turn, out)?;
-            turn.replies.push((token, reply));
-            return Ok(());
-        }
-        if request.epoch != JOINS && self.state.epoch() == 0 {
-            let why = format!("Group {} not found.", request.group);
-            return refuse(ErrorCode::GroupIdNotFound, why);
-        }
-        self.state.check_room(cx, request)?;
-        if let Some(wanted) = &request.assignor
-            && !cx.config.knows_assignor(wanted)
-        {
-            let why = format!(
-                "ServerAssignor {wanted} is not supported. Supported assignors: {}.",
-                cx.config.assignors.join(", ")
-            );
-            return refuse(ErrorCode::UnsupportedAssignor, why);
-        }
-        let replaces = self.state.who_is_it(request)?;
-        let known = replaces.as_ref().unwrap_or(&request.member);
-        let old = self.state.member(known).cloned();
-        let new = request.subscription(old.as_deref());
-        let changes_regex = old.as_ref().is_none_or(|old| old.regex != new.regex);
-        if let Some(regex) = new.regex().filter(|_| changes_regex) {
-            *left = left.saturating_sub(COMPILE_WORK);
-            if TopicRegex::new(regex).is_none() {
-                let why =
-                    format!("SubscribedTopicRegex `{regex}` is not a valid regular expression.");
-                return refuse(ErrorCode::InvalidRegularExpression, why);
+    /// Ends the timers that a turn ends; those that are to begin when it is durable.
+    fn end_timers(&self, timers: Vec<MemberTimer>, out: &mut ConsumerOut) -> Vec<MemberTimer> {
+        let mut begin = BTreeMap::new();
+        for timer in timers {
+            match &timer {
+                MemberTimer::Rebalance(member, _) | MemberTimer::Session(member) => {
+                    begin.insert(member.clone(), timer);
+                }
+                MemberTimer::EndRebalance(member) | MemberTimer::End(member) => {
+                    begin.remove(member);
+                    // Who has come back since has a session.
+                    let is_gone = self.state.member(member).is_none();
+                    out.timers.push(match is_gone {
+                        true => MemberTimer::End(member.clone()),
+                        false => MemberTimer::EndRebalance(member.clone()),
+                    });
+                }
             }
         }
-        let names = new.topics.len() + old.as_ref().map_or(0, |old| old.topics.len());
-        *left = left.saturating_sub(names / NAMES_PER_WORK);
-        let grows = new
-            .bytes()
-            .saturating_sub(old.as_ref().map_or(0, |old| old.bytes()));
-        if grows > cx.room_bytes {
-            return Err(ConsumerReply::error(ErrorCode::CoordinatorNotAvailable));
-        }
-        if grows > 0 && self.state.members_bytes() + grows > GROUP_MEMBERS_BYTES_MAX {
-            let why = "The members of the group take all the memory that they may.".to_owned();
-            return refuse(ErrorCode::GroupMaxSizeReached, why);
-        }
-        if let Some(old) = replaces {
-            self.replace(&old, &request.member, turn, out);
-        }
-        let member = request.member.clone();
-        let is_subscribed_anew = old
-            .as_ref()
-            .is_none_or(|old| old.topics != new.topics || old.regex() != new.regex());
-        if old.as_ref().is_none_or(|old| new.wants_more_than(old)) {
-            turn.newcomers.push(token);
-        }
-        let is_said_anew = self.state.member(&member).is_none_or(|said| **said != new);
-        if is_said_anew {
-            let change = GroupChange::Member(member.clone(), Some(Arc::new(new)));
-            turn.changes.make(&mut self.state, change);
-        }
-        turn.bumps |= is_subscribed_anew;
-        out.timers.push(MemberTimer::Session(member.clone()));
-        self.silent.remove(&member);
-        turn.steps.push_back(MemberSteps {
-            token,
-            request: request.clone(),
-            before: self.state.current(&member),
-        });
-        Ok(())
-    }
-
-    /// A static member comes back under another id, to which goes all that is its own.
-    fn replace(&mut self, old: &Name, new: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
-        let (member, target) = (self.state.member(old).cloned(), self.state.target(old));
-        let current = Current {
-            epoch: 0,
-            previous_epoch: 0,
-            ..Current::clone(&self.state.current(old))
-        };
-        self.forget(old, turn, out);
-        let target = Some(target).filter(|target| !target.is_empty());
-        let state = &mut self.state;
-        turn.changes
-            .make(state, GroupChange::Member(new.clone(), member));
-        turn.changes
-            .make(state, GroupChange::TargetOf(new.clone(), target));
-        turn.changes.make(
-            state,
-            GroupChange::Current(new.clone(), Some(Arc::new(current))),
-        );
-    }
-
-    /// Somebody leaves.
-    fn leave(
-        &mut self,
-        request: &ConsumerHeartbeat,
-        turn: &mut GroupTurn,
-        out: &mut ConsumerOut,
-    ) -> Result<ConsumerReply, ConsumerReply> {
-        if self.state.epoch() == 0 {
-            let why = format!("Group {} not found.", request.group);
-            return refuse(ErrorCode::GroupIdNotFound, why);
-        }
-        self.state.check_instance(request)?;
-        let member = request.member.clone();
-        if self.state.member(&member).is_none() {
-            let why = format!(
-                "Member {member} is not a member of group {}.",
-                request.group
-            );
-            return refuse(ErrorCode::UnknownMemberId, why);
-        }
-        match request.epoch {
-            LEAVES => self.strike(&member, turn, out),
-            _ => {
-                let away = Current {
-                    epoch: LEAVES_FOR_A_WHILE,
-                    revoking: Held::default(),
-                    ..Current::clone(&self.state.current(&member))
-                };
-                out.timers.push(MemberTimer::EndRebalance(member.clone()));
-                // What it has asked before would bring it back.
-                turn.answer_steps(&member);
-                let change = GroupChange::Current(member.clone(), Some(Arc::new(away)));
-                turn.changes.make(&mut self.state, change);
-            }
-        }
-        Ok(ConsumerReply {
-            member: Some(member),
-            epoch: request.epoch,
-            ..ConsumerReply::default()
-        })
-    }
-
-    /// Removes a member, if it is one.
-    fn strike(&mut self, member: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
-        self.silent.remove(member);
-        if self.state.member(member).is_some() {
-            self.forget(member, turn, out);
-            turn.bumps = true;
-            // It may not be without this one.
-            self.is_too_large = false;
-        }
-    }
-
-    fn forget(&mut self, member: &Name, turn: &mut GroupTurn, out: &mut ConsumerOut) {
-        out.timers.push(MemberTimer::End(member.clone()));
-        turn.answer_steps(member);
-        let changes = [
-            GroupChange::Current(member.clone(), None),
-            GroupChange::TargetOf(member.clone(), None),
-            GroupChange::Member(member.clone(), None),
-        ];
-        for change in changes {
-            turn.changes.make(&mut self.state, change);
-        }
+        begin.into_values().collect()
     }
 
     /// The second half of a heartbeat: the member's next step, and its answer.
-    fn step(
-        &mut self,
-        cx: &ConsumerCx<'_>,
-        steps: MemberSteps,
-        turn: &mut GroupTurn,
-        out: &mut ConsumerOut,
-    ) {
+    fn step(&mut self, cx: &ConsumerCx<'_>, steps: MemberSteps, turn: &mut GroupTurn) {
         let MemberSteps {
             token,
             request,
@@ -708,6 +722,7 @@ impl ConsumerGroup {
         let target = Target {
             epoch: state.target_epoch(),
             partitions: &target,
+            is_narrowed: turn.is_narrowed && turn.narrows.contains(&member),
         };
         let of_another = |topic, partition| state.is_of_another(topic, partition, &member);
         let next = match reconcile(&current, target, request.owned.as_ref(), of_another) {
@@ -722,7 +737,7 @@ impl ConsumerGroup {
                 let next = Arc::new(next);
                 let change = GroupChange::Current(member.clone(), Some(next.clone()));
                 turn.changes.make(state, change);
-                out.timers.push(match next.state {
+                turn.timers.push(match next.state {
                     MemberState::UnrevokedPartitions => self.rebalance_timer(&member),
                     _ => MemberTimer::EndRebalance(member.clone()),
                 });
@@ -755,5 +770,6 @@ impl ConsumerGroup {
             asked.any(|asked| matches!(asked, GroupAsked::Remove(member) if member == silent))
         };
         assert!(self.silent.iter().all(is_asked), "{:?}", self.silent);
+        self.asked.invariants();
     }
 }

@@ -2,19 +2,22 @@
 //! subscribed to and what they have, and are told what is theirs.
 //!
 //! `state.rs` has what is known of a group, and changes by the records of `change.rs` alone, which `records.rs` reads
-//! and writes. `group.rs` takes what is asked (`heartbeat.rs`) in turns (`turn.rs`), of whom `fences.rs` lets ask;
-//! `refresh.rs` makes a new target when there has to be one, by an assignor of `assign/`; `reconcile.rs` brings a
-//! member to it, step by step. `topics.rs` is what is seen of the cluster, `cx.rs` what goes in and out. Nothing here
-//! knows of other kinds of groups, or of offsets.
+//! and writes. `group.rs` takes what is asked (`heartbeat.rs`) and waits (`waiting.rs`) in turns (`turn.rs`), of whom
+//! `fences.rs` lets ask; members come and go in `comings.rs`; `refresh.rs` makes a new target when there has to be one,
+//! by an assignor of `assign/`, and `narrowing.rs` takes out of the last one what is not wanted any more;
+//! `reconcile.rs` brings a member to it, step by step. `topics.rs` is what is seen of the cluster, `cx.rs` what goes in
+//! and out. Nothing here knows of other kinds of groups, or of offsets.
 
 mod assign;
 mod change;
 mod changes;
+mod comings;
 mod cx;
 mod fences;
 mod group;
 mod heartbeat;
 mod member;
+mod narrowing;
 mod partitions;
 mod reconcile;
 pub mod records;
@@ -22,10 +25,11 @@ mod refresh;
 mod state;
 mod topics;
 mod turn;
+mod waiting;
 
 pub use assign::{Assignor, assignor};
 pub use change::{GroupChange, GroupEpoch, Resolved, TargetEpoch};
-pub use cx::{ConsumerConfig, ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer};
+pub use cx::{ConsumerConfig, ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer, NextSlice};
 pub use group::{ConsumerGroup, ConsumerState};
 pub use heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
 pub use member::{Current, MemberState, Subscription};

@@ -2,6 +2,7 @@
 //! in which it was given to it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::base::TopicId;
 
@@ -44,6 +45,13 @@ impl Partitions {
         self.0.iter().map(|(topic, of)| (*topic, &**of))
     }
 
+    /// Those behind this topic.
+    pub fn topics_after(&self, topic: Option<TopicId>) -> impl Iterator<Item = (TopicId, &[i32])> {
+        let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.0.range((from, Bound::Unbounded));
+        behind.map(|(topic, of)| (*topic, &**of))
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = (TopicId, i32)> {
         let topics = self.0.iter();
@@ -82,13 +90,21 @@ impl Partitions {
 pub struct Held(BTreeMap<TopicId, Vec<(i32, i32)>>);
 
 impl Held {
-    /// Adds a partition of a topic, with its epoch.
-    pub fn add(&mut self, topic: TopicId, partition: i32, epoch: i32) {
-        let of_topic = self.0.entry(topic).or_default();
-        match of_topic.binary_search_by_key(&partition, |(of, _)| *of) {
-            Ok(at) => of_topic[at].1 = epoch,
-            Err(at) => of_topic.insert(at, (partition, epoch)),
+    /// All of these, in whatever order: topic, partition, epoch. Of one that is there twice the last epoch counts.
+    pub fn of(all: impl IntoIterator<Item = (TopicId, i32, i32)>) -> Self {
+        let mut it = Self::default();
+        for (topic, partition, epoch) in all {
+            it.0.entry(topic).or_default().push((partition, epoch));
         }
+        for of_topic in it.0.values_mut() {
+            // To insert each where it belongs would move what is behind it, once for each.
+            if !of_topic.is_sorted_by(|a, b| a.0 < b.0) {
+                of_topic.reverse();
+                of_topic.sort_by_key(|(partition, _)| *partition);
+                of_topic.dedup_by_key(|(partition, _)| *partition);
+            }
+        }
+        it
     }
 
     /// By topic: each partition with its epoch.
@@ -172,13 +188,10 @@ mod tests {
         set.add(B, [0]);
         assert_eq!(set.all().collect::<Vec<_>>(), [(B, 0), (B, 1), (B, 3)]);
         assert!(set.contains(B, 1) && !set.contains(B, 2) && !set.contains(A, 1));
-        let mut held = Held::default();
-        held.add(B, 3, 7);
-        held.add(B, 0, 8);
-        held.add(B, 3, 9);
+        let held = Held::of([(B, 3, 7), (B, 0, 8), (B, 3, 9)]);
         assert_eq!(held.all().collect::<Vec<_>>(), [(B, 0, 8), (B, 3, 9)]);
         assert!(held.meets(&set) && !held.has_all(&set));
-        held.add(B, 1, 1);
+        let held = Held::of(held.all().chain([(B, 1, 1)]));
         assert!(held.has_all(&set) && held.count() == set.count());
         let again = Partitions::of([(B, vec![3, 1]), (A, vec![]), (B, vec![0, 3])]);
         assert_eq!(again, set);

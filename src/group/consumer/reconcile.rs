@@ -13,6 +13,8 @@ pub struct Target<'a> {
     pub epoch: i32,
     /// What is to be the member's.
     pub partitions: &'a Partitions,
+    /// It has become less, in the same epoch.
+    pub is_narrowed: bool,
 }
 
 /// The next step of a member, which may be where it is.
@@ -25,7 +27,7 @@ pub fn reconcile(
     owned: Option<&Partitions>,
     is_of_another: impl Fn(TopicId, i32) -> bool,
 ) -> Result<Current, ErrorCode> {
-    if current.is_reconciled_to(target.epoch) {
+    if current.is_reconciled_to(target.epoch) && !target.is_narrowed {
         return Ok(current.clone());
     }
     let next = |epoch| Ok(next_step(current, epoch, target, owned, &is_of_another));
@@ -55,13 +57,12 @@ fn next_step(
     owned: Option<&Partitions>,
     is_of_another: &impl Fn(TopicId, i32) -> bool,
 ) -> Current {
-    let (mut assigned, mut revoking) = (Held::default(), Held::default());
-    for (topic, partition, since) in current.assigned.all() {
-        match target.partitions.contains(topic, partition) {
-            true => assigned.add(topic, partition, since),
-            false => revoking.add(topic, partition, since),
-        }
-    }
+    let is_to_stay = |(topic, partition, _): &(TopicId, i32, i32)| {
+        target.partitions.contains(*topic, *partition)
+    };
+    let held = || current.assigned.all();
+    let revoking = Held::of(held().filter(|it| !is_to_stay(it)));
+    let assigned = Held::of(held().filter(is_to_stay));
     if !revoking.is_empty() && still_owns(owned, &revoking) {
         return Current {
             state: MemberState::UnrevokedPartitions,
@@ -70,16 +71,16 @@ fn next_step(
             ..current.in_epoch(epoch)
         };
     }
+    let new = target.partitions.all();
+    let new = new.filter(|(topic, partition)| assigned.epoch_of(*topic, *partition).is_none());
     let mut lacks = false;
-    for (topic, partition) in target.partitions.all() {
-        if assigned.epoch_of(topic, partition).is_some() {
-            continue;
-        }
-        match is_of_another(topic, partition) {
-            true => lacks = true,
-            false => assigned.add(topic, partition, target.epoch),
-        }
-    }
+    let given = new.filter(|(topic, partition)| {
+        let is_taken = is_of_another(*topic, *partition);
+        lacks |= is_taken;
+        !is_taken
+    });
+    let given: Vec<_> = given.map(|(topic, of)| (topic, of, target.epoch)).collect();
+    let assigned = Held::of(assigned.all().chain(given));
     Current {
         state: match lacks {
             true => MemberState::UnreleasedPartitions,
@@ -98,9 +99,7 @@ mod tests {
     const T: TopicId = TopicId([1; 16]);
 
     fn held(partitions: &[i32], epoch: i32) -> Held {
-        let mut held = Held::default();
-        partitions.iter().for_each(|p| held.add(T, *p, epoch));
-        held
+        Held::of(partitions.iter().map(|p| (T, *p, epoch)))
     }
 
     fn set(partitions: &[i32]) -> Partitions {
@@ -114,6 +113,7 @@ mod tests {
         let target = Target {
             epoch: 5,
             partitions: &target,
+            is_narrowed: false,
         };
         let owned = owned.map(set);
         let of_another = |_, partition| others.contains(&partition);
@@ -173,6 +173,7 @@ mod tests {
         let target = Target {
             epoch: 5,
             partitions: &target,
+            is_narrowed: false,
         };
         let fenced = reconcile(&before, target, None, |_, _| false);
         assert_eq!(fenced, Err(ErrorCode::FencedMemberEpoch));

@@ -325,7 +325,7 @@ fn put_held(out: &mut BytesMut, held: &Held) {
 
 /// Older releases of Kafka did not write the epochs: then they count as given in this one.
 fn parse_held(value: Fields<'_, '_>, epoch: i32) -> Result<Held, RecordError> {
-    let mut held = Held::default();
+    let mut held = Vec::new();
     for _ in 0..value.array_len()? {
         let topic = TopicId(value.array()?);
         let partitions = numbers(value)?;
@@ -341,11 +341,10 @@ fn parse_held(value: Fields<'_, '_>, epoch: i32) -> Result<Held, RecordError> {
         if epochs.len() != partitions.len() {
             return Err(RecordError::Malformed);
         }
-        for (partition, epoch) in partitions.into_iter().zip(epochs) {
-            held.add(topic, partition, epoch);
-        }
+        let all = partitions.into_iter().zip(epochs);
+        held.extend(all.map(|(partition, epoch)| (topic, partition, epoch)));
     }
-    Ok(held)
+    Ok(Held::of(held))
 }
 
 fn current_value(to: &Current) -> Bytes {
@@ -416,9 +415,7 @@ mod tests {
 
     prop_compose! {
         fn held()(all in proptest::collection::vec((0..3u8, 0..9i32, 0..9i32), 0..6)) -> Held {
-            let mut held = Held::default();
-            all.iter().for_each(|(topic, p, epoch)| held.add(TopicId([*topic; 16]), *p, *epoch));
-            held
+            Held::of(all.iter().map(|(topic, p, epoch)| (TopicId([*topic; 16]), *p, *epoch)))
         }
     }
 
@@ -514,8 +511,7 @@ mod tests {
     #[test]
     fn bytes_are_kafkas() {
         let member = Name::from("m");
-        let mut held = Held::default();
-        held.add(TopicId([9; 16]), 3, 2);
+        let held = Held::of([(TopicId([9; 16]), 3, 2)]);
         let current = Current {
             epoch: 2,
             previous_epoch: 1,

@@ -11,18 +11,22 @@ use super::cx::ConsumerCx;
 use super::partitions::Partitions;
 use super::state::GroupState;
 use super::topics::TopicRegex;
-use crate::base::limits::{GROUP_MEMBERS_BYTES_MAX, OFFSETS_PER_SLICE};
-use crate::base::{Name, TopicId};
+use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
+use crate::base::{Mono, Name, TopicId};
 
-/// What it takes to compile a regular expression, in partitions that are looked at: a slice, since the worst ones take
-/// more than a millisecond.
-pub(super) const COMPILE_WORK: usize = OFFSETS_PER_SLICE;
+/// Whether a regular expression may be compiled now: the worst ones take more than a millisecond, and nothing stops
+/// them. So it takes most of a slice to begin, and all that is left of it.
+pub(super) fn may_compile(cx: &ConsumerCx<'_>, left: usize) -> bool {
+    4 * left >= 3 * cx.config.slice
+}
 
 /// See the module.
 #[derive(Debug)]
 pub struct Refresh {
     /// The epoch of the group grows in any case.
     bumps: bool,
+    /// There may be a new target from then on.
+    assigns_from: Mono,
     /// The regular expressions whose topics are still to be looked for.
     regexes: Vec<Name>,
     looking: Option<Looking>,
@@ -83,6 +87,10 @@ struct Alike {
 pub enum Refreshed {
     /// There is more to do.
     Partly,
+    /// There is, and what is left of the slice is not enough for it.
+    PutOff,
+    /// The target is older than the group's epoch: it is too early for another one.
+    TooEarly,
     /// The target is that of the group's epoch.
     Yes,
     /// The topics are more, or have more partitions, than a group may have.
@@ -109,13 +117,14 @@ fn hash_of(name: &str, id: TopicId, partitions: i32) -> i64 {
 
 impl Refresh {
     /// Begins. `bumps`: members have changed what they are subscribed to, or are gone. `looks_again`: the metadata has
-    /// changed, so that regular expressions may match other topics.
+    /// changed, so that regular expressions may match other topics. There is a new target from `assigns_from` on only.
     #[must_use]
-    pub fn new(state: &GroupState, bumps: bool, looks_again: bool) -> Self {
+    pub fn new(state: &GroupState, bumps: bool, looks_again: bool, assigns_from: Mono) -> Self {
         let regexes = state.regexes();
         let to_look = |regex: &&Name| looks_again || state.resolved(regex).is_none();
         Self {
             bumps,
+            assigns_from,
             regexes: regexes.filter(to_look).cloned().collect(),
             looking: None,
             named: Named::default(),
@@ -133,6 +142,10 @@ impl Refresh {
         while *left > 0 {
             match &mut self.stage {
                 Stage::Regexes => {
+                    if self.looking.is_none() && !self.regexes.is_empty() && !may_compile(cx, *left)
+                    {
+                        return Refreshed::PutOff;
+                    }
                     if !self.look(cx, (&mut *state, &mut *changes), left) {
                         return Refreshed::TooLarge;
                     }
@@ -145,6 +158,9 @@ impl Refresh {
                         self.decide_epoch((&mut *state, &mut *changes));
                         if state.epoch() == state.target_epoch() {
                             return Refreshed::Yes;
+                        }
+                        if cx.now.mono < self.assigns_from {
+                            return Refreshed::TooEarly;
                         }
                         self.stage = Stage::Members(None, None);
                     }
@@ -203,7 +219,7 @@ impl Refresh {
                 self.stage = Stage::Topics;
                 return true;
             };
-            works(left, COMPILE_WORK);
+            *left = 0;
             self.looking = Some(Looking {
                 compiled: TopicRegex::new(&regex),
                 regex,

@@ -36,6 +36,9 @@ pub struct GroupState {
     record_bytes: usize,
 }
 
+/// The epoch of a group, and of its target, before there is a record of it: as in Kafka from 4.3 on (KAFKA-20268), so
+/// that a member has an epoch, which is not 0, before the first target is made.
+const FIRST_EPOCH: i32 = 1;
 /// What an entry of a table takes besides its value, and a record besides its own.
 const ENTRY_BYTES: usize = 64;
 /// What a partition takes in the table of owners.
@@ -199,10 +202,10 @@ impl GroupState {
         self.count_record(bytes, more);
     }
 
-    /// Its epoch; 0 before it has one.
+    /// Its epoch; 1 before it has one of its own.
     #[must_use]
     pub fn epoch(&self) -> i32 {
-        self.epoch.map_or(0, |it| it.epoch)
+        self.epoch.map_or(FIRST_EPOCH, |it| it.epoch)
     }
 
     /// What was known of its topics when it got that.
@@ -211,10 +214,10 @@ impl GroupState {
         self.epoch.map_or(0, |it| it.metadata_hash)
     }
 
-    /// The epoch of its target; 0 before there is one.
+    /// The epoch of its target; 1 before there is one: nobody has anything by it.
     #[must_use]
     pub fn target_epoch(&self) -> i32 {
-        self.target.map_or(0, |it| it.epoch)
+        self.target.map_or(FIRST_EPOCH, |it| it.epoch)
     }
 
     /// Whether there is nothing: there is no such group.
@@ -316,6 +319,16 @@ impl GroupState {
             self.regexes.contains_key(regex) && found.is_ok()
         };
         self.topics.contains_key(topic) || self.resolved.iter().any(matches)
+    }
+
+    /// Whether this member is subscribed to a topic.
+    #[must_use]
+    pub fn wants(&self, member: &str, topic: &str) -> bool {
+        let is_in = |names: &[Name]| names.binary_search_by(|name| (**name).cmp(topic)).is_ok();
+        self.member(member).is_some_and(|member| {
+            let resolved = member.regex().and_then(|regex| self.resolved(regex));
+            is_in(&member.topics) || resolved.is_some_and(|resolved| is_in(&resolved.topics))
+        })
     }
 
     /// Whether all members have what they are to have.

@@ -15,6 +15,9 @@ pub trait GroupTopics {
     /// The id of a topic, and how many partitions it has.
     fn named(&self, name: &str) -> Option<(TopicId, i32)>;
 
+    /// The name of the topic of this id.
+    fn name_of(&self, id: TopicId) -> Option<Name>;
+
     /// The first topic behind this name.
     fn after(&self, name: Option<&str>) -> Option<Name>;
 }
@@ -29,6 +32,10 @@ impl GroupTopics for NoTopics {
     }
 
     fn named(&self, _: &str) -> Option<(TopicId, i32)> {
+        None
+    }
+
+    fn name_of(&self, _: TopicId) -> Option<Name> {
         None
     }
 

@@ -4,30 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::changes::Changes;
+use super::cx::MemberTimer;
 use super::heartbeat::{ConsumerHeartbeat, ConsumerReply};
 use super::member::Current;
+use super::narrowing::Narrowing;
 use super::refresh::Refresh;
+use super::waiting::GroupAsked;
 use crate::base::{ErrorCode, Mono, Name};
-
-/// What is asked of a group.
-#[derive(Debug)]
-pub(super) enum GroupAsked {
-    Heartbeat(u64, Arc<ConsumerHeartbeat>),
-    /// A member was silent for too long; unless it is heard before, or in the same turn.
-    Remove(Name),
-    /// A member took too long to give up partitions; unless it is somewhere else than here by now, or says that it has.
-    RemoveRevoking(Name, Arc<Current>),
-}
-
-impl GroupAsked {
-    /// What it takes, about, of what is counted.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Heartbeat(_, request) => request.bytes(),
-            Self::Remove(_) | Self::RemoveRevoking(..) => 0,
-        }
-    }
-}
 
 /// A member that is still to take its step in this turn.
 #[derive(Debug)]
@@ -43,6 +26,10 @@ pub(super) struct MemberSteps {
 pub(super) struct GroupTurn {
     /// What it has taken: it may begin once more, with less of it.
     pub(super) asked: Vec<GroupAsked>,
+    /// All of it is what had to [wait](super::waiting::GroupQueue) behind others.
+    pub(super) is_of_later: bool,
+    /// When it began.
+    pub(super) since: Mono,
     pub(super) changes: Changes,
     /// How many of them were made before a new target was.
     pub(super) changed: usize,
@@ -53,8 +40,17 @@ pub(super) struct GroupTurn {
     /// Heartbeats, by token, with which the group is subscribed to more, perhaps.
     pub(super) newcomers: Vec<u64>,
     pub(super) steps: VecDeque<MemberSteps>,
+    /// Members that are subscribed to less: if there is no new target, the one that there is has to be narrowed.
+    pub(super) narrows: Vec<Name>,
+    pub(super) narrowing: Option<Narrowing>,
+    pub(super) is_narrowed: bool,
+    /// Timers that change when it is done, and not if it is taken back.
+    pub(super) timers: Vec<MemberTimer>,
     pub(super) replies: Vec<(u64, ConsumerReply)>,
     pub(super) refresh: Option<Refresh>,
+    /// There is room for what it keeps from one slice to the next; or there was none, and it waits for some.
+    pub(super) has_room: bool,
+    pub(super) waits: bool,
     /// The metadata that it looks at, and since when.
     pub(super) looks: Option<(u64, Mono)>,
     pub(super) is_refreshed: bool,
