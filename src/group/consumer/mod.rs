@@ -5,8 +5,9 @@
 //! and writes. `group.rs` takes what is asked (`heartbeat.rs`) and waits (`waiting.rs`) in turns (`turn.rs`), of whom
 //! `fences.rs` lets ask; members come and go in `comings.rs`; `refresh.rs` makes a new target when there has to be one,
 //! by an assignor of `assign/`, and `narrowing.rs` takes out of the last one what is not wanted any more;
-//! `reconcile.rs` brings a member to it, step by step. `topics.rs` is what is seen of the cluster, `cx.rs` what goes in
-//! and out. Nothing here knows of other kinds of groups, or of offsets.
+//! `reconcile.rs` brings a member to it, step by step. `topics.rs` is what is seen of the cluster, with regular
+//! expressions as `re2.rs` reads them, `cx.rs` what goes in and out. Nothing here knows of other kinds of groups, or of
+//! offsets.
 
 mod assign;
 mod change;
@@ -19,6 +20,7 @@ mod heartbeat;
 mod member;
 mod narrowing;
 mod partitions;
+mod re2;
 mod reconcile;
 pub mod records;
 mod refresh;

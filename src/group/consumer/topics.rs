@@ -4,6 +4,7 @@ use regex_automata::nfa::thompson::{Compiler, NFA, State, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::syntax;
 
+use super::re2::translated;
 use crate::base::limits::{GROUP_REGEX_BYTES_MAX, GROUP_REGEX_COMPILED_BYTES_MAX};
 use crate::base::{Name, TopicId};
 
@@ -51,7 +52,6 @@ const PLACES_PER_WORK: usize = 32;
 /// that a name so far may have come to: so each byte of a name takes no longer than the expression is large, and
 /// between two of them it can stop. What is faster mostly, as keeping in mind where it was, is slowest for who wants it
 /// to be.
-/// Deviation from Kafka, whose RE2/J knows classes of Unicode: names of topics have none of it.
 #[derive(Debug)]
 pub struct TopicRegex {
     nfa: NFA,
@@ -129,16 +129,14 @@ impl TopicRegex {
         if text.len() > GROUP_REGEX_BYTES_MAX {
             return None;
         }
+        let text = &translated(text)?;
         let config = NFA::config()
             .utf8(false)
             .which_captures(WhichCaptures::None)
             .nfa_size_limit(Some(GROUP_REGEX_COMPILED_BYTES_MAX));
         let syntax = syntax::Config::new().unicode(false).utf8(false);
         let nfa = Compiler::new().configure(config).syntax(syntax).build(text);
-        // What it would ask of Unicode is not known here.
-        let nfa = nfa
-            .ok()
-            .filter(|it| !it.look_set_any().contains_word_unicode())?;
+        let nfa = nfa.ok()?;
         let count = nfa.states().len();
         Some(Self {
             nfa,
@@ -196,7 +194,10 @@ impl TopicRegex {
 
 #[cfg(test)]
 mod tests {
+    use regex_automata::nfa::thompson::pikevm::PikeVM;
+
     use super::*;
+    use crate::base::Rng;
 
     /// In slices that are as small as can be.
     fn matches(regex: &str, name: &str) -> bool {
@@ -240,6 +241,114 @@ mod tests {
         );
     }
 
+    #[test]
+    fn expressions_mean_what_they_mean_to_re2() {
+        assert!(matches("\\Qa.b\\E.*", "a.bc") && !matches("\\Qa.b\\E", "axb"));
+        assert!(matches("\\Q[a", "[a") && matches("x\\Q\\E", "x"));
+        assert!(matches("\\pL+\\pN", "ab1") && !matches("\\PL", "a") && matches("\\p{^L}", "."));
+        assert!(matches("[\\p{Lu}_]+", "A_B") && matches("[^\\p{Greek}]", "a"));
+        assert!(matches("\\141\\x62\\x{63}\\055", "abc-") && matches("[\\060-\\071]", "5"));
+        // What the other one takes for something of its own.
+        assert!(matches("[a[b]+", "a[b") && matches("[a&&b]", "&") && matches("[+--]", "-"));
+        assert!(
+            matches("[]a]+", "]a") && matches("[[:alpha:]-]+", "a-b") && matches("[a-]+", "-a")
+        );
+        assert!(matches("a{,2}", "a{,2}") && matches("a{2}|{", "aa") && matches("a}", "a}"));
+        assert!(matches("\\<a\\>", "<a>") && matches("(?P<x>a)(?i:B)", "ab"));
+        for wrong in [
+            "a**",
+            "a+*",
+            "a{2}{3}",
+            "a{1001}",
+            "a{3,2}",
+            "(?x)a",
+            "(?u)a",
+            "(?R)a",
+            "\\Z",
+            "\\8",
+            "\\1",
+            "[[:foo:]]",
+            "\\p{Nope}",
+            "\\p",
+            "[b-a]",
+            "[a-\\d]",
+            "[a",
+            "\\x{110000}",
+            "\\E",
+            "\\u{61}",
+            "\\",
+        ] {
+            assert!(TopicRegex::new(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    fn random_regex(rng: &mut Rng, depth: u32) -> String {
+        let of =
+            |rng: &mut Rng, some: &[&str]| some[rng.below(some.len() as u64) as usize].to_owned();
+        let less = depth.saturating_sub(1);
+        match rng.below(if depth == 0 { 3 } else { 8 }) {
+            0 => of(rng, &["a", "b", "_", "\\.", "-"]),
+            1 => of(
+                rng,
+                &[
+                    ".",
+                    "[ab]",
+                    "[^a]",
+                    "[.-_]",
+                    "\\w",
+                    "\\d",
+                    "\\pL",
+                    "[^[:alpha:]]",
+                ],
+            ),
+            2 => of(rng, &["", "\\b", "^", "$", "\\B", "(?i)", "(?m)", "(?s)"]),
+            3 | 4 => random_regex(rng, less) + &random_regex(rng, less),
+            5 => format!("{}|{}", random_regex(rng, less), random_regex(rng, less)),
+            6 => {
+                let how = of(
+                    rng,
+                    &["*", "+", "?", "{2}", "{1,3}", "{0,2}?", "*?", "{2,}"],
+                );
+                format!("(?:{}){how}", random_regex(rng, less))
+            }
+            _ => format!("({})", random_regex(rng, less)),
+        }
+    }
+
+    /// What goes through the expression for any purpose, without stopping between two bytes, says the same.
+    #[test]
+    fn random_expressions_match_what_they_match_elsewhere() {
+        let mut rng = Rng::new(11);
+        let (mut matching, mut compared) = (0, 0);
+        for _ in 0..1_500 {
+            let regex = random_regex(&mut rng, 4);
+            let Some(mut ours) = TopicRegex::new(&regex) else {
+                continue;
+            };
+            let whole = format!("\\A(?:{})\\z", translated(&regex).unwrap());
+            let oracle = PikeVM::builder()
+                .syntax(syntax::Config::new().unicode(false).utf8(false))
+                .thompson(NFA::config().utf8(false))
+                .build(&whole)
+                .unwrap();
+            let mut cache = oracle.create_cache();
+            for _ in 0..12 {
+                let name: String = (0..rng.below(7))
+                    .map(|_| char::from(b"abAB_.-1"[rng.below(8) as usize]))
+                    .collect();
+                let slice = 1 + rng.below(3) as usize;
+                let found = (0..10_000).find_map(|_| ours.go_on(&name, &mut { slice }));
+                let expected = oracle.is_match(&mut cache, &*name);
+                assert_eq!(found, Some(expected), "{regex:?} and {name:?}");
+                (matching, compared) = (matching + usize::from(expected), compared + 1);
+            }
+        }
+        assert!(
+            compared > 10_000 && matching > 1_000,
+            "{matching} of {compared}"
+        );
+    }
+
     /// Where all ways end before anything is read, that costs what it takes, too.
     #[test]
     fn what_is_looked_at_before_the_first_byte_counts() {
@@ -252,7 +361,7 @@ mod tests {
     /// However long it takes, it takes little at a time.
     #[test]
     fn what_takes_long_is_done_in_slices() {
-        let mut regex = TopicRegex::new("(?:.?){1700}x").unwrap();
+        let mut regex = TopicRegex::new("(?:.?){900}x").unwrap();
         let name = "ab".repeat(124);
         let mut slices = 0;
         loop {
