@@ -163,6 +163,15 @@ settings! {
         /// Largest heartbeat interval that such groups may have.
         group_consumer_max_heartbeat_interval_ms: i32 = 15_000, "group.consumer.max.heartbeat.interval.ms", Ms,
             (1, i32::MAX as i64);
+        /// Least time between two assignments of such a group; until it is over members go on with what they have.
+        group_consumer_assignment_interval_ms: i32 = 1000, "group.consumer.assignment.interval.ms", Ms,
+            (0, i32::MAX as i64);
+        /// Least assignment interval that such groups may have.
+        group_consumer_min_assignment_interval_ms: i32 = 0, "group.consumer.min.assignment.interval.ms", Ms,
+            (0, i32::MAX as i64);
+        /// Largest assignment interval that such groups may have.
+        group_consumer_max_assignment_interval_ms: i32 = 15_000, "group.consumer.max.assignment.interval.ms", Ms,
+            (0, i32::MAX as i64);
         /// Most members of one such group.
         group_consumer_max_size: i32 = i32::MAX, "group.consumer.max.size", None, (1, i32::MAX as i64);
         /// Their assignors; the first one is that of groups whose members want none.
@@ -419,14 +428,22 @@ impl BrokerConfig {
     }
 
     /// What has to hold of the times of groups of the consumer protocol.
-    fn consumer_group_rules(&self) -> [(bool, &'static str, &'static str); 4] {
+    fn consumer_group_rules(&self) -> [(bool, &'static str, &'static str); 5] {
         let sessions =
             self.group_consumer_min_session_timeout_ms..=self.group_consumer_max_session_timeout_ms;
         let intervals = self.group_consumer_min_heartbeat_interval_ms
             ..=self.group_consumer_max_heartbeat_interval_ms;
+        let assignments = self.group_consumer_min_assignment_interval_ms
+            ..=self.group_consumer_max_assignment_interval_ms;
         let session_ms = self.group_consumer_session_timeout_ms;
         let interval_ms = self.group_consumer_heartbeat_interval_ms;
         [
+            (
+                assignments.contains(&self.group_consumer_assignment_interval_ms),
+                "group.consumer.assignment.interval.ms",
+                "between group.consumer.min.assignment.interval.ms and \
+                 group.consumer.max.assignment.interval.ms",
+            ),
             (
                 sessions.contains(&session_ms),
                 "group.consumer.session.timeout.ms",

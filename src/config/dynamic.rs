@@ -9,9 +9,10 @@ use super::setting::SetError;
 use super::topic::UNCLEAN_ELECTIONS;
 
 /// Settings that are acted on and take effect at once. All of them are the defaults of topics, and what
-/// is read with each request; Kafka changes some more while it runs (listeners, bounds of connections).
+/// is read with each request or handed on; Kafka changes some more while it runs (listeners, bounds of connections).
 pub(super) const LIVE: &[&str] = &[
     "compression.type",
+    "group.consumer.assignment.interval.ms",
     "log.cleaner.backoff.ms",
     "log.cleaner.dedupe.buffer.size",
     "log.cleaner.delete.retention.ms",

@@ -82,6 +82,11 @@ impl Coordinators {
         }
     }
 
+    /// Settings of the broker have changed.
+    pub fn set_config(&mut self, config: &BrokerConfig) {
+        self.host.set_consumer_config(&consumer_config(config));
+    }
+
     /// Whether everything that was there is loaded.
     pub fn is_loaded(&self) -> bool {
         self.loads.is_done()
@@ -559,6 +564,7 @@ fn consumer_config(config: &BrokerConfig) -> ConsumerConfig {
         session_timeout_ms: config.group_consumer_session_timeout_ms.max(1) as u64,
         heartbeat_interval_ms: config.group_consumer_heartbeat_interval_ms,
         max_size: config.group_consumer_max_size.max(1) as usize,
+        assignment_interval_ms: config.group_consumer_assignment_interval_ms.max(0) as u64,
         assignors: assignors.names().map(Name::from).collect(),
         ..ConsumerConfig::default()
     }
