@@ -19,7 +19,7 @@ use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::Directory;
-use crate::store::{DiskOp, LogLabel, StoreConfig};
+use crate::store::{DiskOp, LogLabel, RoomFor, StoreConfig};
 use crate::wire::client::{decode_response, encode_request};
 
 /// Lets an owner do what there is to do; what the disks are asked for.
@@ -263,8 +263,8 @@ fn what_a_store_may_grow_by_is_no_room_yet() {
         wall_ms: 0,
     };
     owner.open_own(now, 0, LogId(1), LogLabel::default(), settings);
-    for fills in [false, true] {
-        assert!(!owner.has_room(LogId(1), 1 << 30, fills));
+    for (what, fills) in [(RoomFor::Broker, false), (RoomFor::Clients, true)] {
+        assert!(!owner.has_room(LogId(1), 1 << 30, what));
         assert_eq!(
             room_in(&mut owner, StoreId(0), 1 << 30, fills),
             None,

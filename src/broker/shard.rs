@@ -765,7 +765,10 @@ impl Shard {
     /// Whether every store of this shard can go on making checkpoints.
     #[cfg(test)]
     pub(super) fn has_room(&self) -> bool {
-        self.owner.slots.iter().all(|slot| slot.store.has_room(0))
+        self.owner
+            .slots
+            .iter()
+            .all(|slot| slot.store.has_room(0, crate::store::RoomFor::Broker))
     }
 
     /// The logs of this shard with their high watermarks, and where they end on its disks. For the simulator's oracle.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use crate::base::limits::{SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX};
 use crate::base::{ErrorCode, Mono, Now, Refused};
 use crate::record::{self, BatchInfo, EndMarker, TimestampType};
-use crate::store::Store;
+use crate::store::{RoomFor, Store};
 
 use super::Log;
 use super::message_size::check_message_size;
@@ -194,7 +194,7 @@ impl Log {
             (self.producers).check_epoch(info.producer_id, info.producer_epoch)?;
             self.check_transaction(info)?;
         }
-        if origin == Origin::Client && !store.has_room_for_clients(batch.len()) {
+        if origin == Origin::Client && !store.has_room(batch.len(), RoomFor::Clients) {
             return Err(store_full());
         }
         self.before_change(store);

@@ -8,7 +8,7 @@ use super::outcome::{Replicated, Unfit};
 use super::segment::{BatchEntry, Segment};
 use crate::base::{LeaderEpoch, Now, Offset, SegmentId};
 use crate::record::{self, BatchError, BatchInfo};
-use crate::store::{FlushSeq, Store};
+use crate::store::{FlushSeq, RoomFor, Store};
 
 impl Log {
     /// Appends batches as the leader of `epoch` has them, one behind the other and the last one whole, with the offsets
@@ -26,7 +26,7 @@ impl Log {
         store: &mut Store,
     ) -> Result<Replicated, Unfit> {
         self.check_replica(batches, self.end, self.leader_epoch(), epoch)?;
-        if !store.has_room(batches.len()) {
+        if !store.has_room(batches.len(), RoomFor::Broker) {
             return Err(Unfit::Full);
         }
         self.append_checked(now, batches, 0, store)
@@ -74,7 +74,7 @@ impl Log {
             let (base, end) = (entry.base_offset, start);
             return Err(Unfit::Overlaps { base, end });
         }
-        if !store.has_room(batches.len()) {
+        if !store.has_room(batches.len(), RoomFor::Broker) {
             return Err(Unfit::Full);
         }
         // Without a record for so long there is no offset that anybody could read.

@@ -7,6 +7,7 @@ use super::chunks::{Chunk, Class};
 use super::growth::STEP_SHORT;
 use super::layout::REGION;
 use super::{Io, Store};
+use crate::store::RoomFor;
 
 /// Bytes of one background write: as much as a flush may find in front of it in the device's queue.
 const STEP: u64 = 256 << 10;
@@ -38,7 +39,7 @@ impl Store {
     /// Whether there may soon be room for so many bytes more of clients' records because the store grows: then
     /// it is worth waiting. Room counts when the disk has blocks for it, not before.
     pub fn grows_for_clients(&mut self, bytes: usize) -> bool {
-        let asked = self.room_for_clients(bytes);
+        let asked = Self::room_for(bytes, RoomFor::Clients);
         self.ahead.asked = self.ahead.asked.max(asked);
         let grows = self.chunks.allocated() < self.chunks.allocated_max();
         grows && !self.ahead.full && !self.config.raw && !self.failed
@@ -251,7 +252,10 @@ mod tests {
         for allocates in [true, false] {
             let (mut store, _) = Store::format(StoreId(1), ROOM, 1);
             assert!(store.grows_for_clients(100 << 20));
-            assert!(!store.has_room(1), "what is not there does not count");
+            assert!(
+                !store.has_room(1, RoomFor::Broker),
+                "what is not there does not count"
+            );
             settle(&mut store, 9 * REGION + 1, allocates);
             assert_eq!(store.usage().bytes_total, 5 * REGION);
             // More when that is wanted, down to the last region that there is room for.
@@ -260,11 +264,14 @@ mod tests {
             }
             assert_eq!(store.chunks.allocated(), 9 * REGION);
             assert!(store.is_disk_full());
-            assert!(store.has_room(1 << 20) && !store.has_room(32 << 20));
+            assert!(
+                store.has_room(1 << 20, RoomFor::Broker)
+                    && !store.has_room(32 << 20, RoomFor::Broker)
+            );
             // It does not ask again by itself.
             assert_eq!(settle(&mut store, 99 * REGION, allocates), 0);
             store.try_again();
-            while !store.has_room(30 << 20) {
+            while !store.has_room(30 << 20, RoomFor::Broker) {
                 assert!(store.grows_for_clients(30 << 20));
                 settle(&mut store, 99 * REGION, allocates);
             }
@@ -338,7 +345,7 @@ mod tests {
         });
         store.on_disk(step.id(), no_room, &mut ops, &mut events);
         store.try_again();
-        while !store.has_room(30 << 20) {
+        while !store.has_room(30 << 20, RoomFor::Broker) {
             assert!(store.grows_for_clients(30 << 20));
             settle(&mut store, u64::MAX, true);
         }

@@ -455,3 +455,31 @@ impl Default for StoreConfig {
         }
     }
 }
+
+/// What is left for the broker when there is no room for clients, in bytes of batches.
+const RESERVED: usize = 256 << 10;
+
+/// What room is asked for: the more others wait for it, the more it gets of what is left for the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomFor {
+    /// Clients' records, and what as many of the broker's own come of as clients like.
+    Clients,
+    /// Records that end what clients have begun, which nobody else can do.
+    Ends,
+    /// Markers of transactions that end: those who read what is committed wait for them.
+    Markers,
+    /// What makes a full store emptier, above all that a topic is deleted.
+    Broker,
+}
+
+impl RoomFor {
+    /// How much has to be left for others, in bytes of batches.
+    pub(super) const fn leaves(self) -> usize {
+        match self {
+            Self::Clients => RESERVED,
+            Self::Ends => RESERVED / 2,
+            Self::Markers => RESERVED / 4,
+            Self::Broker => 0,
+        }
+    }
+}

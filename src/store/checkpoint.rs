@@ -27,6 +27,7 @@ use crate::base::limits::{
     CHECKPOINT_LOG_COST, CHUNKS_FREED_MAX, FLUSH_ITEMS_MAX, SEGMENTS_LET_GO_MAX,
 };
 use crate::base::{BLOCK, IdMap, LogId, PageBuf};
+use crate::store::RoomFor;
 
 /// Background writes of a checkpoint that are on their way at once.
 const WRITES_IN_FLIGHT: usize = 4;
@@ -72,7 +73,7 @@ impl Store {
         const WORTH_BYTES: u64 = 256 << 10;
         let since = self.since_checkpoint;
         let smaller = UNPLACED_COST * (since.inline_bytes + since.state_bytes);
-        let little = |wins: u64| !self.has_room_for_clients((wins / 8) as usize);
+        let little = |wins: u64| !self.has_room((wins / 8) as usize, RoomFor::Clients);
         self.freed.bytes() > 0 && little(self.freed.bytes())
             || smaller >= WORTH_BYTES && little(smaller)
     }

@@ -9,6 +9,7 @@ use super::journal::Entry;
 use super::map::Segment;
 use super::{Store, StoreFull};
 use crate::base::{LeaderEpoch, LogId, Offset, SegmentId};
+use crate::store::RoomFor;
 
 impl Store {
     /// Makes the log in which segments of another one are cleaned; the cleaned one begins at `base`.
@@ -28,7 +29,7 @@ impl Store {
         base_offset: Offset,
         epoch: LeaderEpoch,
     ) -> Result<FlushSeq, StoreFull> {
-        if !self.has_room_for_clients(batch.len()) {
+        if !self.has_room(batch.len(), RoomFor::Clients) {
             return Err(StoreFull);
         }
         self.before_cleaning(log);

@@ -162,9 +162,6 @@ enum Io {
     Allocate,
 }
 
-/// What is left for the broker when there is no room for clients, in bytes of batches.
-const RESERVED: usize = 256 << 10;
-
 impl Store {
     /// A new store: the operations make the file, and are to be performed, then made durable, before
     /// anything else. Their completion need not be reported.
@@ -423,7 +420,7 @@ impl Store {
         base_offset: Offset,
         epoch: LeaderEpoch,
     ) -> Result<FlushSeq, StoreFull> {
-        if !self.has_room(batch.len()) {
+        if !self.has_room(batch.len(), RoomFor::Broker) {
             return Err(StoreFull);
         }
         Ok(self.append_anyway(log, batch, base_offset, epoch))
@@ -447,33 +444,16 @@ impl Store {
         })
     }
 
-    /// Whether the store takes this many bytes more of clients' records. What the broker itself has to
-    /// write, above all that a topic is deleted, still has room then.
+    /// Whether the store could place this many bytes more, and make the checkpoints that it takes, with so much room
+    /// left as there has to be.
     #[must_use]
-    pub fn has_room_for_clients(&self, bytes: usize) -> bool {
-        self.room() >= self.room_for_clients(bytes)
-    }
-
-    /// The same of what makes an end of something that clients have begun: some of what is left for the broker is for
-    /// that.
-    #[must_use]
-    pub fn has_room_for_ends(&self, bytes: usize) -> bool {
-        self.room() >= Self::room_for(bytes.saturating_add(RESERVED / 2))
+    pub fn has_room(&self, bytes: usize, what: RoomFor) -> bool {
+        self.room() >= Self::room_for(bytes, what)
     }
 
     /// The room that it takes for this.
-    fn room_for_clients(&self, bytes: usize) -> u64 {
-        Self::room_for(bytes.saturating_add(RESERVED))
-    }
-
-    /// Whether the store could place this many bytes more, and make the checkpoints that it takes.
-    #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.room() >= Self::room_for(bytes)
-    }
-
-    fn room_for(bytes: usize) -> u64 {
-        let bytes = bytes as u64;
+    fn room_for(bytes: usize, what: RoomFor) -> u64 {
+        let bytes = bytes.saturating_add(what.leaves()) as u64;
         let more = bytes.saturating_add(state_growth(bytes));
         UNPLACED_COST.saturating_mul(more)
     }

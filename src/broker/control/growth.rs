@@ -5,6 +5,7 @@ use crate::base::{ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::Msg;
 use crate::broker::owner::Owner;
+use crate::store::RoomFor;
 
 /// What the control shard has asked for and a store has to grow for: store, bytes, whether it fills the store.
 #[derive(Debug, Default)]
@@ -47,10 +48,10 @@ impl Growth {
 pub fn room_in(owner: &mut Owner, store: StoreId, bytes: usize, fills: bool) -> Option<bool> {
     let slot = owner.slot_of(store)?;
     let store = &mut owner.slots[slot].store;
-    let there = if fills {
-        store.has_room_for_clients(bytes)
-    } else {
-        store.has_room(bytes)
+    let what = match fills {
+        true => RoomFor::Clients,
+        false => RoomFor::Broker,
     };
+    let there = store.has_room(bytes, what);
     (there || !store.grows_for_clients(bytes)).then_some(there)
 }

@@ -15,7 +15,7 @@ use crate::controller::{
 };
 use crate::quorum::{EntryId, EntryIndex, QuorumInput, QuorumMessage, ReplicaKey, Says};
 use crate::record::{BatchBuilder, Codec};
-use crate::store::StoreConfig;
+use crate::store::{RoomFor, StoreConfig};
 
 /// Decides on many topics, so that there are snapshots, and changes while they are made.
 fn decide_much(machine: &mut Machine) {
@@ -114,13 +114,16 @@ fn a_snapshot_without_room_takes_nothing_and_is_made_when_there_is_some() {
         let label = crate::store::LogLabel::default();
         owner.open_own(fx.now, 0, FILLER, label, crate::log::LogConfig::default());
     });
-    while machine.owner.has_room(FILLER, BATCH_BYTES, true) {
+    while machine
+        .owner
+        .has_room(FILLER, BATCH_BYTES, RoomFor::Clients)
+    {
         let batch = logs::batch_of(0, &[0; BATCH_BYTES], 0);
         let written = machine.act(|_, owner, fx| owner.append_internal(fx.now, FILLER, batch));
         written.expect("written");
         machine.settle();
     }
-    while machine.owner.has_room(FILLER, 512, true) {
+    while machine.owner.has_room(FILLER, 512, RoomFor::Clients) {
         let batch = logs::batch_of(0, &[0; 512], 0);
         let written = machine.act(|_, owner, fx| owner.append_internal(fx.now, FILLER, batch));
         written.expect("written");

@@ -14,6 +14,7 @@ use crate::broker::owner::acks::Told;
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
 use crate::replica::Leader;
+use crate::store::RoomFor;
 
 /// What is valid is written in parts of about so many bytes, or less.
 pub const PART_BYTES_MAX: usize = 256 << 10;
@@ -81,7 +82,7 @@ impl Compaction {
     ) -> bool {
         let twice = bytes.map_or(0, |bytes| 2 * bytes as u64);
         let is_worth_it =
-            twice <= size && bytes.is_some_and(|bytes| owner.has_room(log, bytes, false));
+            twice <= size && bytes.is_some_and(|bytes| owner.has_room(log, bytes, RoomFor::Broker));
         let next = match is_worth_it {
             true => twice,
             // To find out what is valid costs something: the next time is some bytes away.
@@ -120,7 +121,7 @@ impl Compaction {
         };
         let appended = if leads(log, owner) != Some(running.epoch) {
             Err(ErrorCode::NotLeaderOrFollower.into())
-        } else if !owner.has_room(log, batch.len(), false) {
+        } else if !owner.has_room(log, batch.len(), RoomFor::Broker) {
             Err(ErrorCode::KafkaStorageError.into())
         } else {
             owner.append_internal(fx.now, log, batch)

@@ -7,6 +7,7 @@ use super::acks::{Ack, LogWaiter};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, Refused};
 use crate::broker::msg::{Appender, ProducePart, Produced};
 use crate::replica::Mark;
+use crate::store::RoomFor;
 
 impl Owner {
     /// Appends a batch, which is to be answered when a mark is behind it; `ack` gets to know that it waits, or what has
@@ -27,8 +28,8 @@ impl Owner {
         };
         let is_own = own.is_some();
         let is_full = match ends {
-            true => !self.has_room_to_end(log, batch.len()),
-            false => is_own && !self.has_room(log, batch.len(), true),
+            true => !self.has_room(log, batch.len(), RoomFor::Ends),
+            false => is_own && !self.has_room(log, batch.len(), RoomFor::Clients),
         };
         if is_full && self.partitions.contains_key(&log) {
             let full = ErrorCode::KafkaStorageError.into();

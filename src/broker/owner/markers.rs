@@ -7,6 +7,7 @@ use crate::base::{ErrorCode, LogId, Mono, Now};
 use crate::broker::msg::{MarkerAsker, MarkerPart};
 use crate::log::{ActiveProducer, EndOfTransaction};
 use crate::replica::Mark;
+use crate::store::RoomFor;
 
 impl Owner {
     /// Ends a transaction in a log; whoever asks is told when that is committed, or why it is not written. A
@@ -34,10 +35,12 @@ impl Owner {
         marker: MarkerPart,
     ) -> Result<(), ErrorCode> {
         let MarkerPart { slot, log: id, .. } = marker;
-        // What is kept for the broker is for this too, if the broker wants it: it ends what keeps others from reading.
         let is_of_client = matches!(asker, MarkerAsker::Client(_));
-        if self.partitions.contains_key(&id) && !self.has_room(id, MARKER_ROOM_BYTES, is_of_client)
-        {
+        let what = match is_of_client {
+            true => RoomFor::Clients,
+            false => RoomFor::Markers,
+        };
+        if self.partitions.contains_key(&id) && !self.has_room(id, MARKER_ROOM_BYTES, what) {
             return Err(ErrorCode::KafkaStorageError);
         }
         (self.may_wait(id, Mark::Committed)).map_err(|refused| refused.code)?;

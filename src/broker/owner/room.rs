@@ -2,27 +2,18 @@
 
 use super::Owner;
 use crate::base::LogId;
+use crate::store::RoomFor;
 
 impl Owner {
-    /// Whether the store of a log takes this many bytes more of the broker's own, or, if it is for
-    /// clients, without touching what is left for the broker; that helps out only while the store grows.
-    pub fn has_room(&mut self, log: LogId, bytes: usize, for_clients: bool) -> bool {
+    /// Whether the store of a log takes this many bytes more. For the broker's own what is left for it helps out while
+    /// the store grows.
+    pub fn has_room(&mut self, log: LogId, bytes: usize, what: RoomFor) -> bool {
         self.partitions.get(&log).is_some_and(|partition| {
             let store = &mut self.slots[partition.slot].store;
-            if !for_clients {
-                return store.has_room(bytes);
-            }
-            store.has_room_for_clients(bytes)
-                || store.grows_for_clients(bytes) && store.has_room(bytes)
-        })
-    }
-
-    /// The same of what ends something that clients have begun, which no others can do.
-    pub fn has_room_to_end(&mut self, log: LogId, bytes: usize) -> bool {
-        self.partitions.get(&log).is_some_and(|partition| {
-            let store = &mut self.slots[partition.slot].store;
-            store.has_room_for_ends(bytes)
-                || store.grows_for_clients(bytes) && store.has_room(bytes)
+            store.has_room(bytes, what)
+                || what != RoomFor::Broker
+                    && store.grows_for_clients(bytes)
+                    && store.has_room(bytes, RoomFor::Broker)
         })
     }
 }

@@ -30,14 +30,14 @@ impl World {
             8..20 => {
                 let len = 1 + self.rng.below(30_000) as usize;
                 // Twice in this checkpoint, twice in the next one.
-                if self.store.has_room(len + 1024) {
+                if self.store.has_room(len + 1024, RoomFor::Broker) {
                     self.give_state(log);
                     let flush = self.store.note(log, vec![7; len].into());
                     self.logs.get_mut(&log).unwrap().mark(flush);
                     *self.states.entry(log).or_insert(8) += len;
                 }
             }
-            20..30 if !self.store.has_room_for_clients(1 << 20) && self.rng.chance(1, 3) => {
+            20..30 if !self.store.has_room(1 << 20, RoomFor::Clients) && self.rng.chance(1, 3) => {
                 self.give_state(log);
                 let model = self.logs.get_mut(&log).unwrap();
                 model.deleted = true;
@@ -74,7 +74,7 @@ fn run_in_cramped_space(seed: u64, sabotage: Sabotage) -> usize {
         let pump = world.rng.below(30);
         world.pump(pump);
         world.read();
-        full += usize::from(!world.store.has_room_for_clients(1));
+        full += usize::from(!world.store.has_room(1, RoomFor::Clients));
         if step % 20 == 0 {
             world.store.try_again();
         }

@@ -10,6 +10,7 @@ use crate::base::{ErrorCode, Mono, Refused, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Appender, ProduceParts};
 use crate::broker::owner::Owner;
+use crate::store::RoomFor;
 
 use super::verifying::{Due, Verifying};
 
@@ -250,7 +251,7 @@ fn has_room(owner: &Owner, parts: &ProduceParts) -> bool {
     slot.is_some_and(|slot| {
         owner.slots[slot]
             .store
-            .has_room_for_clients(bytes_of(parts))
+            .has_room(bytes_of(parts), RoomFor::Clients)
     })
 }
 

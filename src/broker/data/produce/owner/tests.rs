@@ -15,7 +15,7 @@ use crate::config::BrokerConfig;
 use crate::log::LogConfig;
 use crate::record::{self, BatchBuilder, Codec};
 use crate::replica::Mark;
-use crate::store::{LogLabel, StoreConfig};
+use crate::store::{LogLabel, RoomFor, StoreConfig};
 
 const ME: ShardId = ShardId(0);
 const NOW: Now = Now {
@@ -88,7 +88,7 @@ fn roomy<const STORES: usize>(stores: [StoreId; STORES]) -> Owner {
     let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), slots.into());
     let has_room = |owner: &Owner| {
         let mut slots = owner.slots.iter();
-        slots.all(|slot| slot.store.has_room_for_clients(ROOM))
+        slots.all(|slot| slot.store.has_room(ROOM, RoomFor::Clients))
     };
     while !has_room(&owner) {
         run(&mut owner, Owner::idle);
