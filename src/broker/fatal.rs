@@ -2,7 +2,7 @@
 //! its own so that a supervisor can tell them apart. `panic` aborts (134).
 
 use super::io::Output;
-use crate::base::StoreId;
+use crate::base::{NodeId, StoreId};
 use crate::store::DiskError;
 
 /// A write or sync of a store failed. Not retried: the kernel may already have dropped the data.
@@ -21,6 +21,20 @@ pub fn disk_failed(store: StoreId, error: &DiskError) -> Output {
         message: format!(
             "store-{store}: a write or sync failed with errno {}; nothing unacknowledged is kept; {hint}",
             error.errno
+        ),
+    }
+}
+
+/// The metadata say that this process is none of the brokers.
+pub const STATUS_UNREGISTERED: u8 = 70;
+
+/// This node was unregistered while it ran.
+pub fn unregistered(node: NodeId) -> Output {
+    Output::Fatal {
+        status: STATUS_UNREGISTERED,
+        message: format!(
+            "broker {node} was unregistered, or another process has registered under its id: start it again to have \
+             it back"
         ),
     }
 }

@@ -11,6 +11,7 @@ use super::msg::{Msg, PeerSaid, PeerStream, ReplicaHeard, ReplicaStream};
 use super::owner::Owner;
 use super::peers::{ClusterSetup, Peers, Verdict};
 use super::replicas::{Replication, is_for_replicas};
+use crate::base::limits::LOST_SHOWN_MS;
 use crate::base::{Mono, NodeId, ShardId};
 use crate::controller::Image;
 
@@ -21,9 +22,11 @@ pub(super) struct OtherNodes {
     pub peers: Option<Peers>,
     /// If there are others.
     pub replicas: Option<Replication>,
-    /// Nodes that are lost, as the shards know it, and whether each was silent when it was lost: what is not heard for
-    /// long is hung up by this node itself.
-    lost: BTreeMap<NodeId, bool>,
+    /// Nodes that are lost, since when, and whether each was silent then: what is not heard for long is hung up by this
+    /// node itself.
+    lost: BTreeMap<NodeId, (Mono, bool)>,
+    /// What the shards know of that.
+    told_lost: Vec<(NodeId, bool)>,
     shards: u16,
 }
 
@@ -39,6 +42,7 @@ impl OtherNodes {
             peers: peers.map(|cluster| Peers::new(ClusterSetup::clone(cluster), seed)),
             replicas: cluster.map(|cluster| Replication::new(Arc::clone(cluster), me, seed)),
             lost: BTreeMap::new(),
+            told_lost: Vec::new(),
             shards,
         }
     }
@@ -115,17 +119,21 @@ impl OtherNodes {
         self.answer_peers(fx);
     }
 
-    /// Tells the shards which nodes are lost, if that has changed.
+    /// Tells the shards which nodes are lost, if that has changed; after a while no more: whom the controller does not
+    /// fence in that time it hears, as clients may.
     fn tell_lost(&mut self, lost: Vec<(NodeId, bool)>, fx: &mut Fx<'_>) {
+        let now = fx.now.mono;
         let of_before = |(node, is_silent)| {
             let known = self.lost.get(&node);
-            (node, known.copied().unwrap_or(is_silent))
+            (node, known.copied().unwrap_or((now, is_silent)))
         };
-        let lost: BTreeMap<NodeId, bool> = lost.into_iter().map(of_before).collect();
-        if lost != self.lost {
-            self.lost = lost;
-            let lost: Vec<(NodeId, bool)> =
-                self.lost.iter().map(|(node, it)| (*node, *it)).collect();
+        self.lost = lost.into_iter().map(of_before).collect();
+        let is_told = |since: Mono| now.ms_since(since) < LOST_SHOWN_MS;
+        let told = self.lost.iter().filter(|(_, (since, _))| is_told(*since));
+        let told = told.map(|(node, (_, is_silent))| (*node, *is_silent));
+        let lost: Vec<(NodeId, bool)> = told.collect();
+        if lost != self.told_lost {
+            self.told_lost.clone_from(&lost);
             let shards = (0..self.shards).map(ShardId);
             shards.for_each(|shard| fx.send(shard, Msg::Lost(lost.clone())));
         }

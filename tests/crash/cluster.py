@@ -1,5 +1,6 @@
 """Several nodes that agree on their metadata: killed one after the other, stopped, and with somebody missing."""
 
+import signal
 import time
 
 from confluent_kafka.admin import NewTopic
@@ -272,6 +273,15 @@ def a_broker_that_will_not_come_back_is_forgotten():
         # It has said nothing of not coming back.
         nodes[2].start()
         eventually(lambda: brokers(nodes[0]) == {1, 2, 3}, 20, "it has registered again")
+        eventually(lambda: all(3 in isr and len(isr) == 2 for _, isr in in_sync(nodes[1], topic)), 40, "all replicas in sync")
+        # One that was only away, and hears of it, would lead and follow as nobody.
+        nodes[2].process.send_signal(signal.SIGSTOP)
+        eventually(lambda: listed(nodes[0])[3] == ("right", "fenced"), 20, "it is fenced")
+        assert "Broker 3 is no longer registered." in (said := unregister()), said
+        nodes[2].process.send_signal(signal.SIGCONT)
+        equal(nodes[2].process.wait(20), 70, "exit status")
+        assert "broker 3 was unregistered" in (said := nodes[2].log_tail()), said
+        nodes[2].start()
         eventually(lambda: all(3 in isr and len(isr) == 2 for _, isr in in_sync(nodes[1], topic)), 40, "all replicas in sync")
 
 

@@ -22,8 +22,18 @@ pub struct Brokers {
     owners: Vec<ShardId>,
     /// Nodes that are thought to be gone, though the metadata may not know yet, and whether for their silence alone.
     lost: Vec<(NodeId, bool)>,
-    /// Nodes that were live once, and since when they are lost or fenced, if they are.
-    away: BTreeMap<NodeId, Option<Mono>>,
+    /// Nodes that were live once, and of those that are lost or fenced what is known of that.
+    away: BTreeMap<NodeId, Option<Absence>>,
+}
+
+/// Of a node that is lost or fenced, and not live in between.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    /// Since when: if it is fenced, since that.
+    since: Mono,
+    is_fenced: bool,
+    /// A connection to it was reset, as those of its clients were.
+    was_reset: bool,
 }
 
 /// One broker as clients see it.
@@ -75,8 +85,14 @@ impl Brokers {
             let node = broker.member.node;
             let is_away = broker.fenced || self.is_lost(node);
             if is_first || !is_away || self.away.contains_key(&node) {
-                let since = self.away.entry(node).or_default();
-                *since = is_away.then(|| since.unwrap_or(now));
+                let was_reset = self.lost.contains(&(node, false));
+                let known = self.away.entry(node).or_default();
+                let before = known.filter(|it| it.is_fenced || !broker.fenced);
+                *known = is_away.then(|| Absence {
+                    since: before.map_or(now, |it| it.since),
+                    is_fenced: broker.fenced,
+                    was_reset: was_reset || known.is_some_and(|it| it.was_reset),
+                });
             }
         }
     }
@@ -140,12 +156,15 @@ impl Brokers {
 
     /// Whether a node that is fenced was live a moment ago.
     fn was_there(&self, node: NodeId, now: Mono) -> bool {
-        let since = self.away.get(&node).copied().flatten();
-        let shown_ms = match self.lost.contains(&(node, true)) {
-            true => SILENT_SHOWN_MS,
-            false => LOST_SHOWN_MS,
-        };
-        since.is_some_and(|since| now.ms_since(since) < shown_ms)
+        let absence = self.away.get(&node).copied().flatten();
+        absence.is_some_and(|absence| {
+            let is_silent = self.lost.contains(&(node, true)) && !absence.was_reset;
+            let shown_ms = match is_silent {
+                true => SILENT_SHOWN_MS,
+                false => LOST_SHOWN_MS,
+            };
+            now.ms_since(absence.since) < shown_ms
+        })
     }
 
     /// Whether clients are shown a node. This one is before it has registered, too.
@@ -547,15 +566,20 @@ mod tests {
         let mut fenced = image.clone();
         fenced.brokers.set_fenced(NodeId(4), true);
         brokers.look(&image, NOW);
-        // A connection is reset, the controller knows it, it is back and registers: all that is one absence.
+        // A connection is reset, the controller knows it, it is back, says nothing for a moment, and registers: all
+        // that is one absence.
         brokers.lose(vec![(NodeId(4), false)], &image, after(1_000));
         brokers.look(&fenced, after(2_000));
         brokers.lose(vec![], &fenced, after(3_000));
+        brokers.lose(vec![(NodeId(4), true)], &fenced, after(4_000));
         assert!(is_four_there(&brokers, &fenced, 9_999));
-        assert!(!is_four_there(&brokers, &fenced, 10_000));
+        brokers.lose(vec![], &fenced, after(10_000));
+        brokers.look(&fenced.clone(), after(10_500));
+        assert!(is_four_there(&brokers, &fenced, 10_999));
+        assert!(!is_four_there(&brokers, &fenced, 11_000));
         assert_eq!(brokers.offline(&fenced, &led_elsewhere()), [4]);
         // The next one begins when it was live in between.
-        brokers.look(&image, after(11_000));
+        brokers.look(&image, after(11_500));
         brokers.look(&fenced, after(12_000));
         assert!(is_four_there(&brokers, &fenced, 20_999));
         assert!(!is_four_there(&brokers, &fenced, 21_000));
@@ -567,9 +591,11 @@ mod tests {
         let mut fenced = image.clone();
         fenced.brokers.set_fenced(NodeId(4), true);
         brokers.look(&image, NOW);
-        brokers.lose(vec![(NodeId(4), true)], &fenced, NOW);
-        assert!(is_four_there(&brokers, &fenced, 999));
-        assert!(!is_four_there(&brokers, &fenced, 1_000));
+        // This one cannot reach it for long; its clients may.
+        brokers.lose(vec![(NodeId(4), true)], &image, NOW);
+        brokers.look(&fenced, after(20_000));
+        assert!(is_four_there(&brokers, &fenced, 20_999));
+        assert!(!is_four_there(&brokers, &fenced, 21_000));
     }
 
     #[test]

@@ -21,10 +21,16 @@ const CONTROLLERS: i8 = 2;
 /// Answers a DescribeCluster request. Reads only.
 #[must_use]
 pub fn describe_cluster(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| respond(ctx, &request))
+    answer(header, body, |request| {
+        respond(ctx, &request, header.version)
+    })
 }
 
-fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+fn respond(
+    ctx: &Ctx<'_>,
+    request: &DescribeClusterRequest,
+    version: i16,
+) -> DescribeClusterResponse {
     let mut response = DescribeClusterResponse::default();
     if let Some(refused) = wrong_endpoint(request.endpoint_type) {
         (response.error_code, response.error_message) = outcome(Some(&refused));
@@ -36,7 +42,8 @@ fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterRe
         broker.host = announced.host;
         broker.port = announced.port;
         broker.rack = announced.rack;
-        broker.is_fenced = announced.is_fenced;
+        // Before version 2 there is no place for it.
+        broker.is_fenced = announced.is_fenced && version >= 2;
         broker
     };
     let brokers = match request.include_fenced_brokers {
@@ -130,7 +137,7 @@ mod tests {
             }];
             cluster.image.brokers.register(registration).unwrap();
         }
-        let mut ask = |version, all| {
+        let ask = |cluster: &mut Cluster, version, all| {
             let mut request = DescribeClusterRequest::default();
             request.include_fenced_brokers = all;
             let response = cluster.read(version, &request, |ctx, header, body| {
@@ -144,9 +151,18 @@ mod tests {
             });
             brokers.collect::<Vec<_>>()
         };
-        assert_eq!(ask(1, false), [(1, false), (3, false)]);
-        assert_eq!(ask(2, false), [(1, false), (3, false)]);
-        assert_eq!(ask(2, true), [(1, false), (2, true), (3, false)]);
+        assert_eq!(ask(&mut cluster, 1, false), [(1, false), (3, false)]);
+        assert_eq!(ask(&mut cluster, 2, false), [(1, false), (3, false)]);
+        assert_eq!(
+            ask(&mut cluster, 2, true),
+            [(1, false), (2, true), (3, false)]
+        );
+        // This one answers also while it is fenced.
+        cluster.image.brokers.set_fenced(NodeId(1), true);
+        for version in 0..=1 {
+            assert_eq!(ask(&mut cluster, version, false)[0], (1, false));
+        }
+        assert_eq!(ask(&mut cluster, 2, false)[0], (1, true));
     }
 
     #[test]

@@ -5,7 +5,9 @@
 //!   serves nobody.
 //! - What it led is led by others, and it is in no ISR that has another member, before it is forgotten. Partitions keep
 //!   it among their replicas, as in Kafka; one that registers under its id later goes on with them.
-//! - The feature level of the metadata is raised, if it was the last one that did not read the next one.
+//! - The feature level of the metadata is raised, if it was the last one that did not read the next one. One that votes
+//!   about the metadata would be lost by that: it is INVALID_REQUEST until it is of a newer release.
+//! - A process of it that is alive all the same, and was only fenced, ends when it hears of it.
 
 use bytes::Bytes;
 use kafka_wire::{UnregisterBrokerRequest, UnregisterBrokerResponse};
@@ -14,7 +16,7 @@ use super::deciding::{Decided, Deciding, Decision};
 use super::handler::{outcome, reply};
 use crate::base::{ErrorCode, Leftovers, NodeId, Refused};
 use crate::broker::msg::Called;
-use crate::controller::{Cause, Moves, may_be_removed, remove_broker};
+use crate::controller::{Cause, FEATURE_LEVEL, Moves, may_be_removed, remove_broker};
 use crate::wire::{self, RequestHeader, WireError};
 
 /// Decides on an UnregisterBroker request.
@@ -53,6 +55,7 @@ impl Unregistering {
             return Ok(cx.draft.is_settled());
         }
         may_be_removed(cx.draft.image(), self.node)?;
+        self.may_raise(cx)?;
         if !self.moves.go_on(cx.draft, cx.ctx.config, left) {
             if self.moves.is_full(cx.draft) {
                 let why = format!(
@@ -68,6 +71,25 @@ impl Unregistering {
             self.is_removed = true;
         }
         Ok(false)
+    }
+}
+
+impl Unregistering {
+    /// Whether the level may be raised without it. One that votes, and is of an earlier release, could read no more of
+    /// the metadata then, and could not vote.
+    fn may_raise(&self, cx: &Deciding<'_>) -> Result<(), Refused> {
+        let votes = cx.quorum.is_some_and(|it| it.voters().has_node(self.node));
+        let known = cx.draft.image().brokers.get(self.node);
+        match known.filter(|known| votes && known.level < FEATURE_LEVEL) {
+            Some(_) => {
+                let why = format!(
+                    "Broker {} votes about the metadata, and is of an earlier release: start a newer one there first.",
+                    self.node
+                );
+                Err(Refused::because(ErrorCode::InvalidRequest, why))
+            }
+            None => Ok(()),
+        }
     }
 }
 

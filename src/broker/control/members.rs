@@ -293,6 +293,7 @@ pub struct Membership {
     /// It is about to stop, and whether it has said so.
     leaves: bool,
     has_said_so: bool,
+    was_registered: bool,
 }
 
 impl Membership {
@@ -304,7 +305,16 @@ impl Membership {
             ask_at: Mono(0),
             leaves: false,
             has_said_so: false,
+            was_registered: false,
         }
+    }
+
+    /// Looks whether this process was registered and is not any more: somebody has unregistered it, or another process
+    /// has its id. It would lead and follow as who it was, whatever it registered as.
+    pub fn is_out(&mut self, node: NodeId, image: &Image) -> bool {
+        let is_registered = self.is_registered(node, image);
+        self.was_registered |= is_registered;
+        self.was_registered && !is_registered && !self.leaves
     }
 
     /// This process is about to stop: it wants to lead nothing.

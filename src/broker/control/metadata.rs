@@ -15,6 +15,7 @@ use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
 use crate::base::{LeaderEpoch, Leftovers, LogId, Mono, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
+use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::broker::owner::Owner;
@@ -383,6 +384,7 @@ impl Metadata {
         };
         (self.committed, self.replayed) = (replaying.image, id);
         self.life.entry(fx.now.mono, &self.committed);
+        self.look_for_itself(fx);
         self.alters_elections |= replaying.delta.alters_elections();
         let is_own = self.proposed.front().is_some_and(|first| first.id == id);
         let own = is_own.then(|| self.proposed.pop_front()).flatten();
@@ -410,6 +412,15 @@ impl Metadata {
         }
     }
 
+    /// The process ends if it is not one of the brokers any more.
+    fn look_for_itself(&mut self, fx: &mut Fx<'_>) {
+        let node = self.config.node();
+        let membership = self.membership.as_mut();
+        if membership.is_some_and(|it| it.is_out(node, &self.committed)) {
+            fx.out.push(fatal::unregistered(node));
+        }
+    }
+
     /// Forgets what was decided and is not committed: whoever waits for that.
     pub fn forget_decided(&mut self) -> Vec<Then> {
         let mut lost = Vec::new();
@@ -428,6 +439,7 @@ impl Metadata {
         self.replayed = id;
         self.installed += 1;
         Arc::new(before).leave(&mut self.leftovers);
+        self.look_for_itself(fx);
         self.decide_anew();
         let membership = self.membership.as_ref();
         let is_registered =
