@@ -92,12 +92,17 @@ impl Log {
     /// Whether that is still so, after a wait: its transaction may have ended, and the producer's next one begun.
     ///
     /// # Errors
-    /// As of [`end_verification`](Self::end_verification).
+    /// As of [`end_verification`](Self::end_verification), as [`why_over`](Self::why_over) has them.
     pub fn still_admits(
         &self,
         info: &BatchInfo,
         by: Option<TransactionAdmission>,
     ) -> Result<(), ErrorCode> {
+        let admits = self.admits(info, by);
+        admits.map_err(|found| self.why_over(info, found))
+    }
+
+    fn admits(&self, info: &BatchInfo, by: Option<TransactionAdmission>) -> Result<(), ErrorCode> {
         let known = self.producers.get(info.producer_id);
         let open = known
             .and_then(|it| it.transaction)
@@ -114,6 +119,19 @@ impl Log {
                 }
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What is told of a batch whose transaction has ended while it waited, where this was found: that its producer's
+    /// epoch is over, if it is. An end of version 2 has a newer one, and so has that of who was fenced; producers know
+    /// then what to do, as in Kafka, which looks at the epoch first.
+    #[must_use]
+    pub fn why_over(&self, info: &BatchInfo, found: ErrorCode) -> ErrorCode {
+        let known = self.producers.get(info.producer_id);
+        let is_newer = known.is_some_and(|it| it.epoch > info.producer_epoch);
+        match found {
+            ErrorCode::InvalidTxnState if is_newer => ErrorCode::InvalidProducerEpoch,
+            found => found,
         }
     }
 
@@ -314,6 +332,33 @@ mod tests {
         f.log.leads_from(f.now.mono);
         let unsure = Err(ErrorCode::NotLeaderOrFollower);
         assert_eq!(f.log.end_verification(7, token, true), unsure);
+    }
+
+    /// A transaction that takes too long is aborted in the producer's next epoch (KIP-890), and Streams goes on after
+    /// INVALID_PRODUCER_EPOCH, but ends after INVALID_TXN_STATE.
+    #[test]
+    fn who_waited_while_a_newer_epoch_ended_its_transaction_is_told_of_the_epoch() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.verified(7, 0);
+        assert_eq!(append(&mut f, &draft(0, 0)), Ok(0));
+        let (_, second) = draft(0, 1).build();
+        let open = f.log.admission(&second);
+        let abort = EndOfTransaction {
+            producer_id: 7,
+            producer_epoch: 1,
+            coordinator_epoch: 0,
+            commits: false,
+            version: 2,
+        };
+        f.log.append_end(f.now, &abort, &mut f.disk.store).unwrap();
+        let over = ErrorCode::InvalidProducerEpoch;
+        assert_eq!(f.log.still_admits(&second, open), Err(over));
+        assert_eq!(f.log.why_over(&second, ErrorCode::InvalidTxnState), over);
+        let moved = ErrorCode::NotLeaderOrFollower;
+        assert_eq!(f.log.why_over(&second, moved), moved);
+        let (_, next) = draft(1, 0).build();
+        let ended = ErrorCode::InvalidTxnState;
+        assert_eq!(f.log.why_over(&next, ended), ended, "of the same epoch");
     }
 
     #[test]

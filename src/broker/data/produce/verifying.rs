@@ -263,8 +263,12 @@ impl Verifying {
                 };
                 let transaction = parts.transaction.as_ref();
                 for part in &parts.batches {
+                    let mut why = why;
                     if let Some(open) = owner.partitions.get_mut(&log) {
                         open.log.turn_away(now, &part.info);
+                        if error.is_none() {
+                            why = open.log.why_over(&part.info, why);
+                        }
                     }
                     let why = told_to(appender, why, transaction);
                     verified.refused.push((appender, part.slot, why));
