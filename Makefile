@@ -43,11 +43,14 @@ release:
 	MILLRACE_COMMIT="$(COMMIT)" cargo build --release --locked
 
 PROGRAMS := millrace millracectl millrace-bench
+# Where anything is put has a name of one word, or something else is overwritten or removed.
+SPACELESS = $(foreach name,BIN TARGET DESTDIR PREFIX SYSCONFDIR STATEDIR UNITDIR ZSHDIR,$(if $(word 2,$($(name))),$(error $(name) has a space in it: install and deb take none)))
 INSTALLED := sed -e 's,@BIN@,$(PREFIX)/bin,' -e 's,@CONFIG@,$(SYSCONFDIR)/millrace/server.properties,' -e 's,@STATE@,$(STATEDIR),'
 
 # Settings that are there stay as they are: the sample lies with the documentation, too. BIN=DIR takes programs that are
 # built already.
 install: $(if $(filter file,$(origin BIN)),release) ## Put programs, manual, unit and sample settings into PREFIX=/usr/local (DESTDIR= for packages)
+	@$(SPACELESS)
 	install -D -s -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(BIN)/,$(PROGRAMS))
 	set -e; manual=$$(mktemp -d); trap 'rm -rf "$$manual"' EXIT; \
 	for program in $(PROGRAMS); do $(BIN)/$$program --write-manual "$$manual"; done; \
@@ -66,7 +69,8 @@ install: $(if $(filter file,$(origin BIN)),release) ## Put programs, manual, uni
 	test -e "$$config" || install -D -m 644 "$$manual/server.properties" "$$config"
 
 deb: ## Build a Debian package, target/millrace_VERSION_ARCH.deb, from the programs alone
-	rm -rf $(TARGET)/deb
+	@$(SPACELESS)
+	rm -rf "$(TARGET)/deb"
 	$(MAKE) install DESTDIR=$(abspath $(TARGET)/deb) PREFIX=/usr ZSHDIR=/usr/share/zsh/vendor-completions
 	tools/install/deb $(abspath $(TARGET)/deb) $(VERSION) $(TARGET)
 

@@ -5,8 +5,13 @@ use std::fmt;
 use super::broker::BrokerConfig;
 use super::dynamic::LIVE;
 
-/// What takes effect besides the settings that clients may change, too.
-const ALSO: &[&str] = &["millrace.log.level"];
+/// What takes effect besides the settings that clients may change, too: also what those stand in for.
+const ALSO: &[&str] = &[
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.roll.hours",
+    "millrace.log.level",
+];
 
 /// One setting that is different.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +88,39 @@ impl BrokerConfig {
         changes
     }
 
+    /// This one with what takes effect of one that was read again.
+    ///
+    /// # Errors
+    /// Why that is none: it contradicts what stays as it is until the next start, or it is another node's.
+    pub fn with(&self, read: &Self) -> Result<Self, Vec<String>> {
+        let others = [
+            ("node.id", self.node_id != read.node_id),
+            ("log.dirs", self.log_dirs != read.log_dirs),
+        ];
+        let others = others.iter().filter(|(_, is_other)| *is_other);
+        let mut problems: Vec<String> = others
+            .map(|(key, _)| {
+                format!(
+                    "{}: these are the settings of another node",
+                    read.named(key)
+                )
+            })
+            .collect();
+        let mut next = self.clone();
+        next.apply(read);
+        let contradictions = next.contradictions().into_iter();
+        problems.extend(contradictions.map(|(key, why)| {
+            format!(
+                "{}: together with what waits for a start: {why}",
+                read.named(key)
+            )
+        }));
+        match problems.is_empty() {
+            true => Ok(next),
+            false => Err(problems),
+        }
+    }
+
     /// Takes over what takes effect of a configuration that was read again.
     pub fn apply(&mut self, read: &Self) {
         for key in LIVE.iter().chain(ALSO) {
@@ -120,6 +158,36 @@ mod tests {
 
     fn shown(changes: &[SettingChange]) -> Vec<String> {
         changes.iter().map(SettingChange::to_string).collect()
+    }
+
+    #[test]
+    fn the_same_time_in_other_units_changes_nothing() {
+        let days = 30 * 24;
+        let ms = read(&format!(
+            "log.retention.ms={}\nlog.roll.ms={}",
+            days * 3_600_000,
+            days * 3_600_000
+        ));
+        let others = [
+            format!("log.retention.hours={days}\nlog.roll.hours={days}"),
+            format!("log.retention.minutes={}\nlog.roll.hours={days}", days * 60),
+        ];
+        for other in others {
+            let now = ms.with(&read(&other)).expect("they agree");
+            assert_eq!(
+                (now.retention_ms(), now.roll_ms()),
+                (ms.retention_ms(), ms.roll_ms())
+            );
+        }
+    }
+
+    #[test]
+    fn settings_of_another_node_are_none() {
+        let before = read("log.dirs=/a\nlog.retention.hours=1000");
+        for other in ["", "log.dirs=/b", "log.dirs=/a\nnode.id=2"] {
+            assert!(before.with(&read(other)).is_err(), "{other:?}");
+        }
+        assert!(before.with(&read("log.dirs=/a")).is_ok());
     }
 
     #[test]

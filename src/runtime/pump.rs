@@ -665,7 +665,9 @@ impl Pump {
         let until = Mono(sys::mono().0 + self.spin_us * 1000).min(self.next_deadline());
         loop {
             self.ring.submit();
-            if self.ring.has_done() || !self.mesh.is_quiet() || self.mesh.phase() != self.phase {
+            let is_called =
+                self.mesh.phase() != self.phase || self.settings.is_newer(self.settings_seen);
+            if self.ring.has_done() || !self.mesh.is_quiet() || is_called {
                 return true;
             }
             if sys::mono() >= until {
@@ -682,6 +684,7 @@ impl Pump {
             && self.dirty.is_empty()
             && self.mesh.prepare_sleep()
             && self.mesh.phase() == self.phase
+            && !self.settings.is_newer(self.settings_seen)
             && !self.links.has_found()
             && !(self.answered && self.mesh.all_answered() && self.shard.is_at_rest())
     }

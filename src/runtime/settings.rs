@@ -116,6 +116,12 @@ impl Settings {
         })
     }
 
+    /// Whether there are newer ones than what was seen last.
+    #[must_use]
+    pub fn is_newer(&self, seen: u64) -> bool {
+        self.version.load(Ordering::Acquire) != seen
+    }
+
     fn apply(&self, read: &BrokerConfig) {
         let mut current = self.current();
         let mut config = BrokerConfig::clone(&current);
@@ -144,8 +150,9 @@ impl Reloader {
             Ok(text) => source.load(Some(&text)),
             Err(why) => Err(vec![why]),
         };
-        let read = match read {
-            Ok(read) => read,
+        let taken = read.and_then(|read| Ok((known.with(&read)?, read)));
+        let (next, read) = match taken {
+            Ok(taken) => taken,
             Err(problems) => {
                 for problem in &problems {
                     tracing::error!("SIGHUP: {problem}");
@@ -171,7 +178,7 @@ impl Reloader {
             let named = read.named("millrace.log.level");
             tracing::warn!("SIGHUP: {named} changes nothing, for RUST_LOG says what is logged");
         }
-        known.apply(&read);
+        *known = next;
         known.ignored = read.ignored;
         if !changes.applied.is_empty() {
             self.settings.apply(known);
