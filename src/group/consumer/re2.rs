@@ -301,7 +301,9 @@ impl Translating<'_> {
             Some((from, to)) => (from, Some(to)),
             None => (&*inside, None),
         };
-        if !is_end || from.is_empty() || to.is_some_and(|to| to.contains(',')) {
+        let is_none = |number: &str| number.len() > 1 && number.starts_with('0');
+        let is_odd = |to: &str| to.contains(',') || is_none(to);
+        if !is_end || from.is_empty() || is_none(from) || to.is_some_and(is_odd) {
             self.literal(b'{');
             return Some(false);
         }

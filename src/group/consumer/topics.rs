@@ -254,6 +254,9 @@ mod tests {
             matches("[]a]+", "]a") && matches("[[:alpha:]-]+", "a-b") && matches("[a-]+", "-a")
         );
         assert!(matches("a{,2}", "a{,2}") && matches("a{2}|{", "aa") && matches("a}", "a}"));
+        assert!(
+            matches("a{01}", "a{01}") && matches("a{1,02}", "a{1,02}") && matches("a{0}b", "b")
+        );
         assert!(matches("\\<a\\>", "<a>") && matches("(?P<x>a)(?i:B)", "ab"));
         for wrong in [
             "a**",
