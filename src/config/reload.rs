@@ -162,15 +162,18 @@ mod tests {
 
     #[test]
     fn the_same_time_in_other_units_changes_nothing() {
-        let days = 30 * 24;
+        let hours: i64 = 30 * 24;
         let ms = read(&format!(
             "log.retention.ms={}\nlog.roll.ms={}",
-            days * 3_600_000,
-            days * 3_600_000
+            hours * 3_600_000,
+            hours * 3_600_000
         ));
         let others = [
-            format!("log.retention.hours={days}\nlog.roll.hours={days}"),
-            format!("log.retention.minutes={}\nlog.roll.hours={days}", days * 60),
+            format!("log.retention.hours={hours}\nlog.roll.hours={hours}"),
+            format!(
+                "log.retention.minutes={}\nlog.roll.hours={hours}",
+                hours * 60
+            ),
         ];
         for other in others {
             let now = ms.with(&read(&other)).expect("they agree");
