@@ -313,6 +313,12 @@ mod tests {
         assert_eq!(judged(false, deleted, &[&[2], &[]]), None);
         assert_eq!(judged(false, deleted, &[&[0]]), None, "at the same time");
         assert_eq!(judged(false, deleted, &[&[0], &[0]]), broken, "once more");
+        let followed = of_one_key([false, true, false]);
+        assert_eq!(
+            judged(true, followed, &[&[0, 2], &[0, 2]]),
+            None,
+            "a replica that caught up"
+        );
     }
 
     #[test]
