@@ -81,6 +81,15 @@ impl DiskError {
     /// The file may not be larger.
     const EFBIG: i32 = 27;
 
+    /// What Linux says of blocks whose checksum is wrong.
+    pub const EBADMSG: i32 = 74;
+
+    /// Whether what was to be read is known to be damaged. Any other error of a read says only that the disk could not
+    /// read it now.
+    pub const fn is_damage(&self) -> bool {
+        self.errno == Self::EBADMSG
+    }
+
     /// Whether it is for want of room.
     pub(super) const fn is_no_room(&self) -> bool {
         matches!(self.errno, Self::ENOSPC | Self::EDQUOT | Self::EFBIG)

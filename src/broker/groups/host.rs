@@ -99,7 +99,7 @@ impl Coordinators {
 
     /// When [`Coordinators::tick`] has something to do.
     pub fn next_deadline(&self) -> Mono {
-        self.host.next_deadline()
+        self.host.next_deadline().min(self.loads.next_deadline())
     }
 
     /// Panics if something is wrong inside. For the simulator.
@@ -248,6 +248,7 @@ impl Coordinators {
 
     /// Lets the coordinators see the time.
     pub fn tick(&mut self, image: &Image, fx: &mut Fx<'_>) {
+        self.loads.tick(fx.now.mono);
         if fx.now.mono >= self.host.next_deadline() {
             let mut effects = Vec::new();
             self.host.tick(fx.now, &ImageTopics(image), &mut effects);

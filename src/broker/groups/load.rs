@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{IdMap, LogId, Offset, TopicId};
+use crate::base::{IdMap, LogId, Mono, Offset, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::{BatchRun, feed};
@@ -19,6 +19,14 @@ use crate::controller::Image;
 use crate::coordinator::Host;
 use crate::group::Replayed;
 use crate::record::{BatchInfo, EndMarker};
+use crate::store::DiskError;
+
+/// How soon after a disk has refused to read it is asked again; twice as long each time.
+const AGAIN_AFTER_MS: u64 = 100;
+/// And at the latest.
+const AGAIN_AFTER_MS_MAX: u64 = 10_000;
+/// What was refused as often is damage that an operator may have skipped: a blip of less than 40 s is none.
+const REFUSALS_MAX: u32 = 10;
 
 /// Coordinators of one kind, whose partitions are read.
 pub trait LoadTarget {
@@ -113,6 +121,8 @@ struct Loading {
     until: Offset,
     /// Something of it could not be read.
     skipped: bool,
+    /// How often the disk has refused to read what is read now.
+    refused: u32,
 }
 
 /// A partition that was read to its end.
@@ -141,6 +151,8 @@ pub struct Loads {
     is_void: bool,
     /// Those that wait until what they hold is committed, by the token for that.
     uncommitted: IdMap<u64, Loading>,
+    /// Those that the disk refused to read, and when each is read on.
+    refused: Vec<(Mono, Loading)>,
 }
 
 impl Loads {
@@ -152,6 +164,7 @@ impl Loads {
             reading: false,
             is_void: false,
             uncommitted: IdMap::default(),
+            refused: Vec::new(),
         }
     }
 
@@ -163,12 +176,14 @@ impl Loads {
             at: Offset(0),
             until: Offset(0),
             skipped: false,
+            refused: 0,
         });
     }
 
     /// A partition is not to be read, or not on.
     pub fn forget(&mut self, partition: i32) {
         self.uncommitted.retain(|_, it| it.partition != partition);
+        self.refused.retain(|(_, it)| it.partition != partition);
         // What is being read ends first.
         let is_first = self.reading
             && self
@@ -191,6 +206,18 @@ impl Loads {
         !self.todo.is_empty() && !self.reading
     }
 
+    /// When [`Loads::tick`] has something to do.
+    pub fn next_deadline(&self) -> Mono {
+        let until = self.refused.iter().map(|(until, _)| *until);
+        until.min().unwrap_or(Mono::NEVER)
+    }
+
+    /// What the disk refused to read is read on, when it is time for it.
+    pub fn tick(&mut self, now: Mono) {
+        let due = self.refused.extract_if(.., |(until, _)| *until <= now);
+        self.todo.extend(due.map(|(_, loading)| loading));
+    }
+
     /// If the token is that of a partition that waits: what was waited for is committed, or another one leads now,
     /// which is about to be said.
     pub fn told(&mut self, (token, outcome): Told) -> bool {
@@ -210,8 +237,12 @@ impl Loads {
                     self.todo.pop_front();
                     continue;
                 }
-                let part = part.map_err(|error| format!("errno {}", error.errno));
-                read(&mut loading, part, to)
+                match part {
+                    Err(error) if !error.is_damage() && refused(&mut loading, &error, to) => {
+                        Ok(Known::Again)
+                    }
+                    part => read(&mut loading, part, to),
+                }
             } else {
                 self.begin(&mut loading, to, fx)
             };
@@ -227,6 +258,11 @@ impl Loads {
                 Ok(Known::Later(token)) => {
                     self.todo.pop_front();
                     self.uncommitted.insert(token, loading);
+                }
+                Ok(Known::Again) => {
+                    self.todo.pop_front();
+                    let until = fx.now.mono.plus_ms(again_after_ms(loading.refused));
+                    self.refused.push((until, loading));
                 }
                 Ok(Known::NotMore) => drop(self.todo.pop_front()),
                 Err(Unreadable) => {
@@ -275,6 +311,8 @@ enum Known {
     All,
     /// It can be read on when this is told.
     Later(u64),
+    /// It can be tried again after some time.
+    Again,
     /// It will not be.
     NotMore,
 }
@@ -282,17 +320,45 @@ enum Known {
 /// A partition is not read on.
 struct Unreadable;
 
+/// The disk has refused to read on in a partition, which says nothing of what is there. Returns whether it is asked
+/// again: as long as it takes, unless the operator wants to go on without.
+fn refused(loading: &mut Loading, error: &DiskError, to: &LoadInto<'_>) -> bool {
+    loading.refused = loading.refused.saturating_add(1);
+    if loading.refused > REFUSALS_MAX && to.host.skips_damage(&to.owner.config) {
+        return false;
+    }
+    if loading.refused.is_power_of_two() {
+        let (place, whose) = (place(to, loading.partition), to.host.whose());
+        tracing::error!(
+            "{place} cannot be read at offset {} (errno {}): it is tried again until the disk reads it; its {whose} \
+             get COORDINATOR_LOAD_IN_PROGRESS meanwhile, all others are served",
+            loading.at,
+            error.errno
+        );
+    }
+    true
+}
+
+/// How long a disk is left alone that has refused so often.
+fn again_after_ms(refused: u32) -> u64 {
+    let doubled = 1_u64.checked_shl(refused.saturating_sub(1));
+    let after = doubled.and_then(|times| times.checked_mul(AGAIN_AFTER_MS));
+    after.map_or(AGAIN_AFTER_MS_MAX, |ms| ms.min(AGAIN_AFTER_MS_MAX))
+}
+
 /// Takes what was read from where a partition's reading has come to.
 fn read(
     loading: &mut Loading,
-    part: Result<Bytes, String>,
+    part: Result<Bytes, DiskError>,
     to: &mut LoadInto<'_>,
 ) -> Result<Known, Unreadable> {
     let at = loading.at;
+    loading.refused = 0;
     let Some(partition) = to.owner.partitions.get(&loading.log) else {
         return Err(unserved(loading.partition, to));
     };
     let start = partition.log.start_offset();
+    let part = part.map_err(|error| format!("errno {}", error.errno));
     let next = match part.and_then(|bytes| replay(loading, &bytes, to)) {
         Ok(next) => next?,
         Err(why) => {
@@ -611,6 +677,58 @@ mod tests {
         let token = load_uncommitted(&mut f);
         f.loads.forget(0);
         assert!(!f.loads.told((token, Ok(()))) && !f.loads.has_more());
+    }
+
+    /// A part of the first one is being read, and the disk says this.
+    fn refuse(f: &mut Fixture, errno: i32) -> Vec<i32> {
+        f.loads.reading = true;
+        f.loads.reader.push(LOGS[0], Err(DiskError { errno }));
+        f.go_on()
+    }
+
+    #[test]
+    fn what_the_disk_refuses_to_read_is_tried_again_until_it_does() {
+        const EIO: i32 = 5;
+        for skips in [false, true] {
+            let mut f = Fixture::new(skips, [batch(b"k", b"v")]);
+            assert!(f.host.open(0));
+            f.loads.want(0, LOGS[0]);
+            let mut waited = Vec::new();
+            for _ in 0..REFUSALS_MAX {
+                assert_eq!(refuse(&mut f, EIO), []);
+                assert_eq!(f.host.state(0), Some(InstanceState::Loading));
+                assert!(f.loads.is_done() && !f.loads.has_more());
+                let (now, until) = (f.site.act(|_, fx| fx.now.mono), f.loads.next_deadline());
+                f.loads.tick(Mono(until.0 - 1));
+                assert!(!f.loads.has_more());
+                f.loads.tick(until);
+                assert!(f.loads.has_more());
+                waited.push(until.ms_since(now));
+                f.site.pass_ms(until.ms_since(now));
+            }
+            assert_eq!(waited[..3], [100, 200, 400]);
+            assert_eq!(waited[8..], [10_000, 10_000]);
+            // Who wants to go on without does so then.
+            assert_eq!(refuse(&mut f, EIO).len(), usize::from(skips));
+            assert_eq!(f.loads.next_deadline() == Mono::NEVER, skips);
+            f.loads.tick(f.loads.next_deadline());
+            assert_eq!(f.go_on().len(), usize::from(!skips));
+            assert_eq!(f.host.state(0), Some(InstanceState::Active));
+        }
+    }
+
+    #[test]
+    fn a_partition_that_the_disk_refuses_to_read_may_be_given_up_and_damage_is_not_tried_again() {
+        let mut f = Fixture::new(false, [batch(b"k", b"v")]);
+        assert!(f.host.open(0));
+        f.loads.want(0, LOGS[0]);
+        assert_eq!(refuse(&mut f, 5), []);
+        f.loads.forget(0);
+        assert_eq!(f.loads.next_deadline(), Mono::NEVER);
+        f.loads.want(0, LOGS[0]);
+        assert_eq!(refuse(&mut f, DiskError::EBADMSG), []);
+        assert_eq!(f.loads.next_deadline(), Mono::NEVER);
+        assert_eq!(f.host.state(0), Some(InstanceState::Failed));
     }
 
     #[test]

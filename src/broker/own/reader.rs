@@ -44,13 +44,17 @@ impl LogReader {
         self.parts.pop_front()
     }
 
+    /// As if a part had been read.
+    #[cfg(test)]
+    pub fn push(&mut self, log: LogId, part: Result<Bytes, DiskError>) {
+        self.parts.push_back((log, part));
+    }
+
     /// Reads the next part of a log from `offset` into memory; it comes back through
     /// [`LogReader::next`], empty at the high watermark.
     pub fn load(&mut self, owner: &mut Owner, log: LogId, offset: Offset, fx: &mut Fx<'_>) {
         /// Large enough that a start is few reads, small enough to be no burden.
         const LOAD_BYTES: usize = 1 << 20;
-        /// What Linux says of blocks whose checksum is wrong.
-        const EBADMSG: i32 = 74;
         let Some(partition) = owner.partitions.get_mut(&log) else {
             self.parts.push_back((log, Ok(Bytes::new())));
             return;
@@ -71,8 +75,8 @@ impl LogReader {
             Err(ErrorCode::OffsetOutOfRange) => self.parts.push_back((log, Ok(Bytes::new()))),
             // An end here would forget all that comes after it.
             Err(_) => {
-                let error = DiskError { errno: EBADMSG };
-                self.parts.push_back((log, Err(error)));
+                let errno = DiskError::EBADMSG;
+                self.parts.push_back((log, Err(DiskError { errno })));
             }
         }
     }

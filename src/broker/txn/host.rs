@@ -167,7 +167,8 @@ impl TxnCoordinators {
     pub fn next_deadline(&self) -> Mono {
         let ids = self.ids_until.front().map_or(Mono::NEVER, |it| it.0);
         let markers = self.markers.next_deadline();
-        self.host.next_deadline().min(markers).min(ids)
+        let loads = self.loads.next_deadline();
+        (self.host.next_deadline()).min(markers).min(ids).min(loads)
     }
 
     /// Panics if something is wrong inside. For the simulator.
@@ -392,6 +393,7 @@ impl TxnCoordinators {
         if fx.now.mono < self.next_deadline() {
             return;
         }
+        self.loads.tick(fx.now.mono);
         let mut effects = Vec::new();
         self.host.tick(fx.now, &mut effects);
         while let Some(&(until, number)) = self.ids_until.front()
