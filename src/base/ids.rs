@@ -50,6 +50,9 @@ pub struct NodeProcess {
 }
 
 impl NodeId {
+    /// No node: the leader of a partition that nobody leads.
+    pub const NOBODY: Self = Self(-1);
+
     /// Ids of shards per node: more than a node can have shards.
     pub const SHARD_IDS: i32 = 10_000;
     /// The highest node whose shards have ids too.

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(of(&image).leader_epoch.0, epoch + 1);
         assert_eq!(of(&image).isr[..], [second, first]);
         // Nobody leads: another one in sync does, as in Kafka.
-        set(&mut image, NodeId(-1), &[first, third]);
+        set(&mut image, NodeId::NOBODY, &[first, third]);
         image.brokers.set_fenced(first, true);
         assert_eq!(ask(&mut image, 0, preferred), Ok(third));
     }
@@ -143,7 +143,7 @@ mod tests {
             ask(&mut image, 0, unclean),
             Err(ErrorCode::ElectionNotNeeded)
         );
-        set(&mut image, NodeId(-1), &[first, third]);
+        set(&mut image, NodeId::NOBODY, &[first, third]);
         image.brokers.set_fenced(first, true);
         assert_eq!(
             ask(&mut image, 0, unclean),
@@ -152,7 +152,7 @@ mod tests {
         );
         assert_eq!(of(&image).unclean_epoch(), None);
         assert_eq!(of(&image).isr[..], [first, third]);
-        set(&mut image, NodeId(-1), &[first]);
+        set(&mut image, NodeId::NOBODY, &[first]);
         for node in [second, third] {
             image.brokers.set_fenced(node, true);
         }

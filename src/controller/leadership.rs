@@ -5,9 +5,6 @@ use super::record::{PartitionRecord, are_once};
 use super::registered::Registered;
 use crate::base::{ErrorCode, LeaderEpoch, NodeId, NodeProcess};
 
-/// No broker.
-const NOBODY: NodeId = NodeId(-1);
-
 /// What a leader asks for (AlterPartition).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlterInSync {
@@ -52,7 +49,7 @@ pub fn fenced(
         let others: Vec<NodeId> = others.copied().collect();
         let leaves = others.len() < next.isr.len();
         next.isr = others;
-        if leaves && next.leader != NOBODY && next.leader != node {
+        if leaves && next.leader != NodeId::NOBODY && next.leader != node {
             next.elections.left.push(node);
         }
     }
@@ -71,7 +68,7 @@ pub fn unfenced(
     eligible: Eligible,
 ) -> Option<PartitionRecord> {
     let mut next = partition.clone();
-    if next.leader == NOBODY {
+    if next.leader == NodeId::NOBODY {
         elect(&mut next, brokers, |_| true, eligible);
     }
     changed(partition, next)
@@ -119,7 +116,7 @@ pub fn elect_unclean(
     partition: &PartitionRecord,
     brokers: &Registered,
 ) -> Result<PartitionRecord, ErrorCode> {
-    if partition.leader != NOBODY {
+    if partition.leader != NodeId::NOBODY {
         return Err(ErrorCode::ElectionNotNeeded);
     }
     let next = unfenced(partition, brokers, Eligible::Any);
@@ -214,7 +211,7 @@ fn hand_on(
         let behind = |it| place(it) > place(leader);
         elect(&mut next, brokers, behind, Eligible::Any);
     }
-    match next.leader == leader || next.leader == NOBODY {
+    match next.leader == leader || next.leader == NodeId::NOBODY {
         true => Err(ErrorCode::EligibleLeadersNotAvailable),
         false => Ok(changed(partition, next).unwrap_or_else(|| partition.clone())),
     }
@@ -262,7 +259,7 @@ fn elect(
         Eligible::Any if in_sync.is_none() => able.next(),
         _ => None,
     };
-    let leader = in_sync.or(unclean).copied().unwrap_or(NOBODY);
+    let leader = in_sync.or(unclean).copied().unwrap_or(NodeId::NOBODY);
     let is_unclean = unclean.is_some();
     if leader == partition.leader {
         return;
@@ -365,7 +362,10 @@ mod tests {
         fence(&mut it, &mut brokers, 3);
         assert_eq!((it.leader, it.leader_epoch), (NodeId(2), LeaderEpoch(5)));
         fence(&mut it, &mut brokers, 2);
-        assert_eq!((it.leader, it.leader_epoch), (NOBODY, LeaderEpoch(6)));
+        assert_eq!(
+            (it.leader, it.leader_epoch),
+            (NodeId::NOBODY, LeaderEpoch(6))
+        );
         assert_eq!(it.isr, nodes(&[2]), "nobody else has all of it");
         brokers.set_fenced(NodeId(1), false);
         assert_eq!(unfenced(&it, &brokers, Eligible::InSync), None);
@@ -389,7 +389,10 @@ mod tests {
                 it = next;
             }
         }
-        assert_eq!((it.leader, it.isr.clone()), (NOBODY, nodes(&[1, 2])));
+        assert_eq!(
+            (it.leader, it.isr.clone()),
+            (NodeId::NOBODY, nodes(&[1, 2]))
+        );
         brokers.set_fenced(NodeId(1), false);
         let next = unfenced(&it, &brokers, Eligible::InSync).expect("it leads again");
         assert_eq!(next.leader, NodeId(1));
@@ -430,7 +433,10 @@ mod tests {
         it.isr = nodes(&[1]);
         brokers.register(process(1, 8)).expect("a later one");
         let next = fenced(&it, &brokers, NodeId(1), Eligible::InSync).expect("it leads no more");
-        assert_eq!((next.leader, next.leader_epoch), (NOBODY, LeaderEpoch(5)));
+        assert_eq!(
+            (next.leader, next.leader_epoch),
+            (NodeId::NOBODY, LeaderEpoch(5))
+        );
         assert_eq!(
             brokers.register(process(1, 7)),
             Err(ErrorCode::StaleBrokerEpoch)
@@ -530,7 +536,10 @@ mod tests {
         // Away, but it comes back with what it had.
         brokers.set_fenced(NodeId(2), true);
         let next = hands_on(&it, &brokers).expect("the other one has all of it");
-        assert_eq!((next.leader, next.isr.clone()), (NOBODY, nodes(&[2])));
+        assert_eq!(
+            (next.leader, next.isr.clone()),
+            (NodeId::NOBODY, nodes(&[2]))
+        );
         assert_eq!(next.leader_epoch, LeaderEpoch(5));
         brokers.set_fenced(NodeId(2), false);
         let led = unfenced(&next, &brokers, Eligible::InSync).expect("it leads");
@@ -606,7 +615,10 @@ mod tests {
         };
         let others = [member(2, 8), member(3, 7)];
         let next = alter(&it, &brokers, &asked(&it, &others)).expect("they have all of it");
-        assert_eq!((next.leader, next.isr.clone()), (NOBODY, nodes(&[2, 3])));
+        assert_eq!(
+            (next.leader, next.isr.clone()),
+            (NodeId::NOBODY, nodes(&[2, 3]))
+        );
         assert!(next.elections.left.is_empty(), "it is of the epoch before");
         brokers.set_fenced(NodeId(3), false);
         let next = alter(&it, &brokers, &asked(&it, &others)).expect("they have all of it");
@@ -621,7 +633,10 @@ mod tests {
         // Nor does it count what was so in an epoch before.
         let mut later = it.clone();
         fence(&mut later, &mut brokers, 1);
-        assert_eq!((later.leader, later.isr.clone()), (NOBODY, nodes(&[1])));
+        assert_eq!(
+            (later.leader, later.isr.clone()),
+            (NodeId::NOBODY, nodes(&[1]))
+        );
         assert!(later.elections.left.is_empty());
     }
 
@@ -635,7 +650,10 @@ mod tests {
         assert_eq!(next.elections, Elections::default(), "that one was in sync");
         it.isr = nodes(&[1]);
         let next = fenced(&it, &brokers, NodeId(1), Eligible::InSync).expect("it is lost");
-        assert_eq!((next.leader, next.isr.clone()), (NOBODY, nodes(&[1])));
+        assert_eq!(
+            (next.leader, next.isr.clone()),
+            (NodeId::NOBODY, nodes(&[1]))
+        );
         assert_eq!(unfenced(&next, &brokers, Eligible::InSync), None);
         let later = unfenced(&next, &brokers, Eligible::Any).expect("it is allowed by now");
         let next = fenced(&it, &brokers, NodeId(1), Eligible::Any).expect("it is lost");

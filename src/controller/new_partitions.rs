@@ -103,7 +103,7 @@ impl NewPartitions {
             topic: self.topic,
             index: i32::try_from(index).unwrap_or(i32::MAX),
             log: LogId(image.next_log),
-            leader: isr.first().copied().unwrap_or(NodeId(-1)),
+            leader: isr.first().copied().unwrap_or(NodeId::NOBODY),
             replicas,
             directories,
             isr,

@@ -431,7 +431,7 @@ mod tests {
         );
         let of = |store| brokers.of(&alone, &partition(store), NodeId(3));
         assert_eq!([of(0), of(1), of(2)], [30_000, 30_001, 30_000]);
-        assert_eq!(brokers.of(&alone, &partition(0), NodeId(-1)), -1);
+        assert_eq!(brokers.of(&alone, &partition(0), NodeId::NOBODY), -1);
         assert_eq!(
             brokers.of_all(&alone, &partition(1), &[NodeId(3)]),
             [30_001]
@@ -508,7 +508,7 @@ mod tests {
         assert_eq!(brokers.offline(&image, &partition), [0; 0]);
         partition.replicas = [NodeId(3), NodeId(5), NodeId(6)].into();
         assert_eq!(brokers.offline(&image, &partition), [5, 6]);
-        partition.leader = NodeId(-1);
+        partition.leader = NodeId::NOBODY;
         assert_eq!(brokers.leader(&image, &config, 1, &partition), None);
     }
 

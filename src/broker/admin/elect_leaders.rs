@@ -178,7 +178,7 @@ mod tests {
         let mut record = topic.partition(index).unwrap().record(topic.id, index);
         let node = |at: usize| record.replicas[at];
         let isr: Vec<NodeId> = isr.iter().copied().map(node).collect();
-        record.leader = leader.map_or(NodeId(-1), node);
+        record.leader = leader.map_or(NodeId::NOBODY, node);
         record.isr = isr;
         let record = MetadataRecord::Partition(record);
         cluster.image.replay(&record).unwrap();

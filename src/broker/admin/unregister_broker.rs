@@ -3,8 +3,9 @@
 //! - An id that nobody has registered is BROKER_ID_NOT_REGISTERED.
 //! - A broker that is live is INVALID_REQUEST: it would register again. Kafka takes it, and is left with a broker that
 //!   serves nobody.
-//! - What it led is led by others, and it is in no ISR that has another member, before it is forgotten. Partitions keep
-//!   it among their replicas, as in Kafka; one that registers under its id later goes on with them.
+//! - What it led is led by others, and it is in no ISR that has another member, before it is forgotten. If that is more
+//!   than one change may be, what fits is recorded and the answer is REQUEST_TIMED_OUT: clients ask again. Partitions
+//!   keep it among their replicas, as in Kafka; one that registers under its id later goes on with them.
 //! - The feature level of the metadata is raised, if it was the last one that did not read the next one. One that votes
 //!   about the metadata would be lost by that: it is INVALID_REQUEST until it is of a newer release.
 //! - A process of it that is alive all the same, and was only fenced, ends when it hears of it.
@@ -32,8 +33,8 @@ pub fn unregister_broker(
     Ok(Box::new(Unregistering {
         header: header.clone(),
         node,
-        moves: Moves::new(Cause::Fenced(node)),
-        is_removed: false,
+        moves: None,
+        comes_to: Removing::Partly,
     }))
 }
 
@@ -42,35 +43,48 @@ pub fn unregister_broker(
 struct Unregistering {
     header: RequestHeader,
     node: NodeId,
-    /// Of partitions: nearly always all were made when it was fenced.
-    moves: Moves,
-    is_removed: bool,
+    /// Of partitions: nearly always all were made when it was fenced. `None` until it is known that it may be forgotten.
+    moves: Option<Moves>,
+    /// What the draft comes to, when it is settled.
+    comes_to: Removing,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removing {
+    Partly,
+    Whole,
+    /// The change is as large as it may be.
+    Full,
 }
 
 impl Unregistering {
-    /// Goes on. `Ok(false)` if there is more to be looked at.
-    fn remove(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<bool, Refused> {
+    /// Goes on.
+    fn remove(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Removing, Refused> {
         cx.draft.go_on(left);
-        if self.is_removed || !cx.draft.is_settled() {
-            return Ok(cx.draft.is_settled());
+        if !cx.draft.is_settled() {
+            return Ok(Removing::Partly);
         }
-        may_be_removed(cx.draft.image(), self.node)?;
-        self.may_raise(cx)?;
-        if !self.moves.go_on(cx.draft, cx.ctx.config, left) {
-            if self.moves.is_full(cx.draft) {
-                let why = format!(
-                    "What broker {} led is being given to others: try again in a moment.",
-                    self.node
-                );
-                return Err(Refused::because(ErrorCode::RequestTimedOut, why));
+        if self.comes_to != Removing::Partly {
+            return Ok(self.comes_to);
+        }
+        let moves = match &mut self.moves {
+            Some(moves) => moves,
+            None => {
+                may_be_removed(cx.draft.image(), self.node)?;
+                self.may_raise(cx)?;
+                self.moves.insert(Moves::new(Cause::Fenced(self.node)))
             }
-            return Ok(false);
+        };
+        let is_done = moves.go_on(cx.draft, cx.ctx.config, left);
+        if !is_done && moves.is_full(cx.draft) {
+            self.comes_to = Removing::Full;
         }
-        if let Some(settled) = self.moves.settled() {
+        if let Some(settled) = moves.settled().filter(|_| is_done) {
             remove_broker(cx.draft, settled)?;
-            self.is_removed = true;
+            self.comes_to = Removing::Whole;
         }
-        Ok(false)
+        Ok(Removing::Partly)
     }
 }
 
@@ -96,16 +110,24 @@ impl Unregistering {
 impl Decision for Unregistering {
     fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
         *left = left.saturating_sub(1);
-        let refused = match self.remove(cx, left) {
-            Ok(false) => return Ok(Decided::Partly),
-            Ok(true) => None,
-            Err(refused) => Some(refused),
+        let (commits, refused) = match self.remove(cx, left) {
+            Ok(Removing::Partly) => return Ok(Decided::Partly),
+            Ok(Removing::Whole) => (true, None),
+            Ok(Removing::Full) => {
+                let why = format!(
+                    "What broker {} led is being given to others: try again in a moment.",
+                    self.node
+                );
+                let refused = Refused::because(ErrorCode::RequestTimedOut, why);
+                (true, Some(refused))
+            }
+            Err(refused) => (false, Some(refused)),
         };
         let mut response = UnregisterBrokerResponse::default();
         (response.error_code, response.error_message) = outcome(refused.as_ref());
         let frame = reply::<UnregisterBrokerRequest>(&self.header, &response)?;
         Ok(Decided::Whole {
-            commits: refused.is_none(),
+            commits,
             reply: Called::Frame(vec![frame]),
             // It makes the metadata smaller.
             refusal: None,
@@ -119,6 +141,21 @@ impl Decision for Unregistering {
 mod tests {
     use super::super::testing::Cluster;
     use super::*;
+    use crate::base::limits::MOVES_PER_CHANGE_MAX;
+    use crate::controller::testing::create;
+
+    #[test]
+    fn more_than_one_change_may_move_is_moved_by_several() {
+        let mut cluster = Cluster::of_three();
+        create(&mut cluster.image, "many", MOVES_PER_CHANGE_MAX + 1, 3);
+        cluster.image.brokers.set_fenced(NodeId(2), true);
+        assert_eq!(ask(&mut cluster, 2), ErrorCode::RequestTimedOut.code());
+        assert_eq!(cluster.committed, MOVES_PER_CHANGE_MAX);
+        while ask(&mut cluster, 2) != 0 {
+            assert!(cluster.committed > 0, "it goes on");
+        }
+        assert_eq!(cluster.image.brokers.nodes(), [NodeId(1), NodeId(3)]);
+    }
 
     /// Its code for this broker.
     fn ask(cluster: &mut Cluster, node: i32) -> i16 {

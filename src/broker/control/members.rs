@@ -282,6 +282,17 @@ impl ClusterMembers {
     }
 }
 
+/// What the metadata say of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRegistration {
+    /// It has not been registered.
+    NotYet,
+    /// It is the one that its broker is.
+    Registered,
+    /// It was, and is not any more, which it did not ask for.
+    Out,
+}
+
 /// When a node asks again: it is told by the metadata that it has what it wants.
 #[derive(Debug)]
 pub struct Membership {
@@ -309,12 +320,18 @@ impl Membership {
         }
     }
 
-    /// Looks whether this process was registered and is not any more: somebody has unregistered it, or another process
-    /// has its id. It would lead and follow as who it was, whatever it registered as.
-    pub fn is_out(&mut self, node: NodeId, image: &Image) -> bool {
-        let is_registered = self.is_registered(node, image);
-        self.was_registered |= is_registered;
-        self.was_registered && !is_registered && !self.leaves
+    /// Looks whether this process is registered, and whether it is out: it was and is not any more, for somebody has
+    /// unregistered it, or another process has its id. It would lead and follow as who it was, whatever it registered
+    /// as.
+    pub fn look(&mut self, node: NodeId, image: &Image) -> OwnRegistration {
+        match self.is_registered(node, image) {
+            true => {
+                self.was_registered = true;
+                OwnRegistration::Registered
+            }
+            false if self.was_registered && !self.leaves => OwnRegistration::Out,
+            false => OwnRegistration::NotYet,
+        }
     }
 
     /// This process is about to stop: it wants to lead nothing.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::driver::{Happened, QuorumDriver};
 use super::follows::{Follows, Then, answer};
 use super::life::Life;
-use super::members::{MemberAsk, Membership};
+use super::members::{MemberAsk, Membership, OwnRegistration};
 use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
 use crate::base::{LeaderEpoch, Leftovers, LogId, Mono, Rng, ShardId};
@@ -384,7 +384,7 @@ impl Metadata {
         };
         (self.committed, self.replayed) = (replaying.image, id);
         self.life.entry(fx.now.mono, &self.committed);
-        self.look_for_itself(fx);
+        let is_registered = self.look_for_itself(fx);
         self.alters_elections |= replaying.delta.alters_elections();
         let is_own = self.proposed.front().is_some_and(|first| first.id == id);
         let own = is_own.then(|| self.proposed.pop_front()).flatten();
@@ -395,10 +395,7 @@ impl Metadata {
             self.decide_anew();
         }
         // At a start the shards get the first image when this node's own records are in it.
-        let publishes = match &self.membership {
-            Some(membership) => membership.is_registered(self.config.node(), &self.committed),
-            None => own.is_some(),
-        };
+        let publishes = is_registered.unwrap_or(own.is_some());
         let mut follows = own.unwrap_or_default();
         for (req, called) in follows.take_inside() {
             answer(req, called, fx);
@@ -412,13 +409,14 @@ impl Metadata {
         }
     }
 
-    /// The process ends if it is not one of the brokers any more.
-    fn look_for_itself(&mut self, fx: &mut Fx<'_>) {
+    /// Whether this process is registered, where brokers register. It ends if it was and is not any more.
+    fn look_for_itself(&mut self, fx: &mut Fx<'_>) -> Option<bool> {
         let node = self.config.node();
-        let membership = self.membership.as_mut();
-        if membership.is_some_and(|it| it.is_out(node, &self.committed)) {
+        let standing = self.membership.as_mut()?.look(node, &self.committed);
+        if standing == OwnRegistration::Out {
             fx.out.push(fatal::unregistered(node));
         }
+        Some(standing == OwnRegistration::Registered)
     }
 
     /// Forgets what was decided and is not committed: whoever waits for that.
@@ -439,12 +437,9 @@ impl Metadata {
         self.replayed = id;
         self.installed += 1;
         Arc::new(before).leave(&mut self.leftovers);
-        self.look_for_itself(fx);
+        let is_registered = self.look_for_itself(fx);
         self.decide_anew();
-        let membership = self.membership.as_ref();
-        let is_registered =
-            membership.is_some_and(|it| it.is_registered(self.config.node(), &self.committed));
-        if self.is_published || is_registered {
+        if self.is_published || is_registered == Some(true) {
             let image = Arc::new(self.committed.clone());
             self.publish(image, Arc::new(delta), Follows::default(), fx);
         }

@@ -8,8 +8,6 @@ use crate::controller::{Partition, Topic};
 
 /// What stores have is shown no more often than this.
 const SHOW_STORES_MS: u64 = 200;
-/// The leader of a partition that nobody leads.
-const NOBODY: NodeId = NodeId(-1);
 
 impl Owner {
     /// The shard has done something: has what its stores have now shown, at once or soon.
@@ -58,7 +56,7 @@ impl Owner {
             in_sync,
             lacks_replicas: leads && in_sync < replicas,
             lacks_min: leads && in_sync < enough,
-            is_offline: partition.leader == NOBODY,
+            is_offline: partition.leader == NodeId::NOBODY,
             is_unserved: should_lead && !leads,
         };
         self.board.stands(open.standing, now);

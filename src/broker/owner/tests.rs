@@ -552,7 +552,7 @@ fn what_is_damaged_and_others_have_is_made_anew_to_follow_and_for_nothing_else()
         (me, &[me, other][..]),
         (me, &[me]),
         (other, &[me, other]),
-        (NodeId(-1), &[other]),
+        (NodeId::NOBODY, &[other]),
     ] {
         f.change(&[is(leader, in_sync, 2)]);
         let topic = Arc::clone(f.image.topic("topic-1").unwrap());

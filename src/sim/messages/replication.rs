@@ -68,7 +68,7 @@ impl Default for Image {
             directories: replicas.iter().map(|node| directory(*node).id).collect(),
             isr: replicas.clone(),
             replicas,
-            leader: NodeId(-1),
+            leader: NodeId::NOBODY,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
             elections: Elections::default(),
