@@ -15,6 +15,9 @@ use millrace::base::{ErrorCode, TopicId};
 
 /// Pause between two attempts of something that needs time: an election, a restart.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// What FindCoordinator may be asked for.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 /// One partition as Metadata tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,6 +58,25 @@ impl Topic {
                 partition: index,
                 partitions: self.partitions.len(),
             })
+    }
+
+    /// These partitions by the node id of their leader; one that has none is an error.
+    pub fn by_leader(
+        &self,
+        partitions: impl IntoIterator<Item = i32>,
+    ) -> Result<BTreeMap<i32, Vec<i32>>> {
+        let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for index in partitions {
+            let leader = self.partition(index)?.leader;
+            if leader < 0 {
+                return Err(ClientError::NoLeader {
+                    topic: self.name.clone(),
+                    partition: index,
+                });
+            }
+            by_leader.entry(leader).or_default().push(index);
+        }
+        Ok(by_leader)
     }
 }
 
@@ -196,7 +218,13 @@ impl Cluster {
 
     /// A connection to the coordinator of this consumer group.
     pub fn coordinator(&mut self, group: &str) -> Result<&mut Conn> {
-        let id = self.find_coordinator(group)?;
+        let id = self.find_coordinator(GROUP, group)?;
+        self.node(id)
+    }
+
+    /// A connection to the coordinator of this transactional id.
+    pub fn transaction_coordinator(&mut self, id: &str) -> Result<&mut Conn> {
+        let id = self.find_coordinator(TRANSACTION, id)?;
         self.node(id)
     }
 
@@ -244,19 +272,25 @@ impl Cluster {
             .expect("split yields at least one address"))
     }
 
-    fn find_coordinator(&mut self, group: &str) -> Result<i32> {
+    fn find_coordinator(&mut self, kind: i8, name: &str) -> Result<i32> {
         let conn = self.any()?;
         let version = conn.version::<FindCoordinatorRequest>()?;
-        let key = StrBytes::from(group);
-        let request = if version >= 4 {
+        let key = StrBytes::from(name);
+        let mut request = if version >= 4 {
             message!(FindCoordinatorRequest {
                 coordinator_keys: vec![key]
             })
         } else {
             message!(FindCoordinatorRequest { key: key })
         };
+        request.key_type = kind;
         let response = conn.call_at(&request, version)?;
-        let what = || format!("find the coordinator of group '{group}'");
+        let of = if kind == GROUP {
+            "group"
+        } else {
+            "transactional id"
+        };
+        let what = || format!("find the coordinator of {of} '{name}'");
         let (id, host, port) = match response.coordinators.first() {
             Some(found) => {
                 ClientError::check(what, found.error_code, found.error_message.as_deref())?;

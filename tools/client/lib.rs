@@ -20,8 +20,10 @@ pub use cluster::{Cluster, Partition, Topic};
 pub use conn::{CLIENT_ID, Conn};
 pub use error::{ClientError, is_retriable};
 pub use nearest::nearest;
-pub use reader::{Position, Reader, fetch_request, fetch_version};
-pub use topics::{EARLIEST, LATEST, NewTopic, create_topic, ensure_topic, list_offsets};
+pub use reader::{BATCH_BYTES_MAX, Position, Reader, fetch_request, fetch_version, record_time};
+pub use topics::{
+    EARLIEST, FoundOffset, LATEST, NewTopic, create_topic, ensure_topic, find_offsets, list_offsets,
+};
 
 /// Result of everything that talks to a broker.
 pub type Result<T> = std::result::Result<T, ClientError>;

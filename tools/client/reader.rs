@@ -11,12 +11,16 @@ use kafka_wire_core::{StrBytes, Uuid};
 use millrace::record;
 use millrace::wire::client::{Fetched, decode_fetch};
 
-use super::{ClientError, Cluster, Conn, Result, Topic, is_retriable, message};
+use super::{
+    ClientError, Cluster, Conn, EARLIEST, Result, Topic, is_retriable, list_offsets, message,
+};
 
 /// From this version on, Fetch names topics by id instead of by name.
 const FETCH_BY_ID_SINCE: i16 = 13;
 /// Pause before asking again after an error that passes.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Largest batch that is opened, decompressed.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The session epoch that says "no fetch session" (KIP-227).
 const NO_SESSION: i32 = -1;
 
@@ -71,6 +75,66 @@ pub fn fetch_request(
         session_epoch: NO_SESSION,
         topics: vec![asked],
     })
+}
+
+/// Asks once for a byte at least, and at most for `max_bytes` beyond the first batch.
+fn fetch(
+    conn: &mut Conn,
+    topic: &Topic,
+    positions: &[Position],
+    wait_ms: i32,
+    max_bytes: i32,
+) -> Result<Fetched> {
+    let version = fetch_version(conn, topic)?;
+    let request = fetch_request(topic, positions, wait_ms, 1, max_bytes);
+    conn.send(&request, version)?;
+    let frame = conn.receive()?;
+    let (_, fetched) = conn.read(decode_fetch(frame, version))?;
+    let what = || format!("fetch from '{}'", topic.name);
+    ClientError::check(what, fetched.head.error.code(), None)?;
+    Ok(fetched)
+}
+
+/// Milliseconds since 1970 of the first record that is at this offset or after it; none if nothing is there.
+/// Where the records of the offset are deleted, it is the time of the first one that is left.
+pub fn record_time(cluster: &mut Cluster, topic: &Topic, at: Position) -> Result<Option<i64>> {
+    let leader = topic.by_leader([at.partition])?;
+    let Some((&leader, _)) = leader.first_key_value() else {
+        return Ok(None);
+    };
+    let first = list_offsets(cluster, topic, &[at.partition], EARLIEST)?;
+    let first = first.get(&at.partition).copied().unwrap_or(at.offset);
+    let at = Position {
+        offset: at.offset.max(first),
+        ..at
+    };
+    // The smallest answer there is: one batch.
+    let fetched = fetch(cluster.node(leader)?, topic, &[at], 0, 1)?;
+    for partition in fetched.topics.iter().flat_map(|topic| &topic.partitions) {
+        let what = || format!("fetch from {}-{}", topic.name, at.partition);
+        ClientError::check(what, partition.error.code(), None)?;
+        for batch in record::batches(&partition.records) {
+            let time = batch.and_then(|(_, batch)| time_in(batch, at.offset));
+            let time = time.map_err(|error| ClientError::Malformed {
+                address: format!("that leads {}-{}", topic.name, at.partition),
+                what: format!("records at offset {}: {error}", at.offset),
+            })?;
+            if time.is_some() {
+                return Ok(time);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn time_in(batch: &[u8], offset: i64) -> std::result::Result<Option<i64>, record::BatchError> {
+    for record in record::records(batch, BATCH_BYTES_MAX)? {
+        let record = record?;
+        if record.offset >= offset {
+            return Ok(Some(record.timestamp));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads on from one position per partition.
@@ -150,23 +214,15 @@ impl Reader {
     }
 
     fn fetch_all(&mut self, take: &mut impl FnMut(i32, i64, Bytes)) -> Result<()> {
-        let mut by_leader: BTreeMap<i32, Vec<Position>> = BTreeMap::new();
-        for (&partition, &offset) in &self.positions {
-            let leader = self.topic.partition(partition)?.leader;
-            if leader < 0 {
-                return Err(ClientError::NoLeader {
-                    topic: self.topic.name.clone(),
-                    partition,
-                });
-            }
-            by_leader
-                .entry(leader)
-                .or_default()
-                .push(Position { partition, offset });
-        }
+        let by_leader = self.topic.by_leader(self.positions.keys().copied())?;
         // With several leaders nobody may hold up the others for the whole wait.
         let wait = self.max_wait / by_leader.len().max(1) as u32;
-        for (leader, positions) in by_leader {
+        for (leader, partitions) in by_leader {
+            let at = |partition: i32| Position {
+                partition,
+                offset: self.positions[&partition],
+            };
+            let positions: Vec<Position> = partitions.into_iter().map(at).collect();
             let response = self.fetch(leader, &positions, wait.as_millis() as i32)?;
             self.take_response(&positions, response, take)?;
         }
@@ -175,14 +231,7 @@ impl Reader {
 
     fn fetch(&mut self, leader: i32, positions: &[Position], wait_ms: i32) -> Result<Fetched> {
         let conn = self.cluster.node(leader)?;
-        let version = fetch_version(conn, &self.topic)?;
-        let request = fetch_request(&self.topic, positions, wait_ms, 1, self.max_bytes);
-        conn.send(&request, version)?;
-        let frame = conn.receive()?;
-        let (_, fetched) = conn.read(decode_fetch(frame, version))?;
-        let what = || format!("fetch from '{}'", self.topic.name);
-        ClientError::check(what, fetched.head.error.code(), None)?;
-        Ok(fetched)
+        fetch(conn, &self.topic, positions, wait_ms, self.max_bytes)
     }
 
     fn take_response(
@@ -235,5 +284,22 @@ impl Reader {
             next = info.last_offset() + 1;
         }
         Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace::record::{BatchBuilder, Codec};
+
+    use super::*;
+
+    #[test]
+    fn the_time_of_an_offset_is_that_of_its_record_or_the_next() {
+        let mut builder = BatchBuilder::new(Codec::None, 1000);
+        (0..3).for_each(|n| builder.push(1000 + n, None, Some(b"v"), &[]));
+        let batch = builder.build();
+        assert_eq!(time_in(&batch, 0), Ok(Some(1000)));
+        assert_eq!(time_in(&batch, 2), Ok(Some(1002)));
+        assert_eq!(time_in(&batch, 3), Ok(None));
     }
 }

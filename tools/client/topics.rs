@@ -91,6 +91,15 @@ pub fn ensure_topic(cluster: &mut Cluster, new: &NewTopic<'_>) -> Result<Topic> 
     }
 }
 
+/// What ListOffsets finds in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset; -1: no record is that young.
+    pub offset: i64,
+    /// Milliseconds since 1970 of the record there, if a time was asked for; else -1.
+    pub timestamp: i64,
+}
+
 /// Offsets of these partitions at `timestamp` (milliseconds since 1970, or [`EARLIEST`] or
 /// [`LATEST`]), by partition. -1: no record is that young.
 pub fn list_offsets(
@@ -99,6 +108,20 @@ pub fn list_offsets(
     partitions: &[i32],
     timestamp: i64,
 ) -> Result<BTreeMap<i32, i64>> {
+    let found = find_offsets(cluster, topic, partitions, timestamp)?;
+    Ok(found
+        .into_iter()
+        .map(|(index, found)| (index, found.offset))
+        .collect())
+}
+
+/// As [`list_offsets`], with the times of the records there.
+pub fn find_offsets(
+    cluster: &mut Cluster,
+    topic: &Topic,
+    partitions: &[i32],
+    timestamp: i64,
+) -> Result<BTreeMap<i32, FoundOffset>> {
     let mut known = Some(topic.clone());
     cluster.retry(|cluster| {
         // What failed may have failed because the leader is another one by now.
@@ -114,20 +137,9 @@ fn list_offsets_once(
     topic: &Topic,
     partitions: &[i32],
     timestamp: i64,
-) -> Result<BTreeMap<i32, i64>> {
-    let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for &index in partitions {
-        let leader = topic.partition(index)?.leader;
-        if leader < 0 {
-            return Err(ClientError::NoLeader {
-                topic: topic.name.clone(),
-                partition: index,
-            });
-        }
-        by_leader.entry(leader).or_default().push(index);
-    }
+) -> Result<BTreeMap<i32, FoundOffset>> {
     let mut offsets = BTreeMap::new();
-    for (leader, indexes) in by_leader {
+    for (leader, indexes) in topic.by_leader(partitions.iter().copied())? {
         let asked = indexes.iter().map(|&partition_index| {
             message!(ListOffsetsPartition {
                 partition_index: partition_index,
@@ -148,7 +160,11 @@ fn list_offsets_once(
                 let index = partition.partition_index;
                 let what = || format!("ask for offsets of {}-{index}", topic.name);
                 ClientError::check(what, partition.error_code, None)?;
-                offsets.insert(index, partition.offset);
+                let found = FoundOffset {
+                    offset: partition.offset,
+                    timestamp: partition.timestamp,
+                };
+                offsets.insert(index, found);
             }
         }
     }
