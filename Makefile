@@ -62,7 +62,7 @@ install: $(if $(filter file,$(origin BIN)),release) ## Put programs, manual, uni
 	$(INSTALLED) tools/install/millrace.service >"$$manual/millrace.service"; \
 	$(INSTALLED) tools/install/sysusers.conf >"$$manual/millrace.conf"; \
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/millrace "$$manual/server.properties" README.md CHANGELOG.md \
-	  tools/SETTINGS.md tools/METRICS.md tools/OPERATING.md; \
+	  tools/CTL.md tools/SETTINGS.md tools/METRICS.md tools/OPERATING.md; \
 	install -D -m 644 -t $(DESTDIR)$(UNITDIR) "$$manual/millrace.service"; \
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d "$$manual/millrace.conf"; \
 	config=$(DESTDIR)$(SYSCONFDIR)/millrace/server.properties; \

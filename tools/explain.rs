@@ -1,30 +1,30 @@
 //! `explain`: where the time of requests goes, as the broker itself saw it: stages at
 //! the median, at the 99th percentile and at worst, and the slowest requests one by one.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use millrace::base::ErrorCode;
 use millrace::broker::trace::Report;
 use millrace::wire::Api;
 
-use crate::Outcome;
-use crate::args::Explain;
-use crate::explain_view::View;
 use millrace_client::{ClientError, Cluster, Result};
 
+use crate::answer::Output;
+use crate::args::Explain;
+use crate::explain_view::View;
+use crate::failure::{Failure, Outcome};
+
 /// Runs the command.
-pub fn run(mut cluster: Cluster, args: &Explain) -> Outcome {
+pub fn run(mut cluster: Cluster, output: Output, args: &Explain) -> Outcome {
     if args.since_start {
         let reports = ask(&mut cluster)?;
-        print(reports.into_iter().map(View::since_start), args);
-        return Ok(());
+        return print(reports.into_iter().map(View::since_start), output, args);
     }
     let span = Duration::from_secs(args.seconds);
     let mut before = ask(&mut cluster)?;
     loop {
         let began = Instant::now();
-        if !args.json {
+        if !output.is_json() {
             eprintln!("looking at the requests of {} s ...", args.seconds);
         }
         std::thread::sleep(span.saturating_sub(began.elapsed()));
@@ -36,11 +36,10 @@ pub fn run(mut cluster: Cluster, args: &Explain) -> Outcome {
                 .find(|b| b.node == after.node && b.started_ms == after.started_ms);
             View::between(earlier, after.clone())
         });
-        if args.watch && std::io::stdout().is_terminal() {
-            // Clears the screen.
-            print!("\x1b[2J\x1b[H");
+        if args.watch {
+            output.top_of_screen()?;
         }
-        print(views, args);
+        print(views, output, args)?;
         if !args.watch {
             return Ok(());
         }
@@ -48,20 +47,21 @@ pub fn run(mut cluster: Cluster, args: &Explain) -> Outcome {
     }
 }
 
-fn print(views: impl Iterator<Item = View>, args: &Explain) {
+fn print(views: impl Iterator<Item = View>, output: Output, args: &Explain) -> Outcome {
     for view in views {
-        if args.json {
-            println!("{}", view.json(args.slowest));
+        output.text(&if output.is_json() {
+            view.json(args.slowest) + "\n"
         } else {
-            print!("{}", view.text(args.slowest));
-        }
+            view.text(args.slowest)
+        })?;
     }
+    Ok(())
 }
 
 /// The reports of all nodes. A node that is announced as several brokers answers for all of itself
 /// each time, and counts once.
-fn ask(cluster: &mut Cluster) -> std::result::Result<Vec<Report>, String> {
-    cluster.metadata(Some(&[])).map_err(|e| e.to_string())?;
+fn ask(cluster: &mut Cluster) -> Outcome<Vec<Report>> {
+    cluster.metadata(Some(&[]))?;
     let ids: Vec<i32> = cluster.brokers().keys().copied().collect();
     let mut reports: Vec<Report> = Vec::new();
     for id in ids {
@@ -73,27 +73,28 @@ fn ask(cluster: &mut Cluster) -> std::result::Result<Vec<Report>, String> {
     Ok(reports)
 }
 
-fn ask_broker(cluster: &mut Cluster, id: i32) -> std::result::Result<Report, String> {
+fn ask_broker(cluster: &mut Cluster, id: i32) -> Outcome<Report> {
     let address = cluster.brokers().get(&id).cloned().unwrap_or_default();
     let mut body = body(cluster, id).map_err(|error| match error {
         ClientError::Lost { source, .. } if source.kind() != std::io::ErrorKind::TimedOut => {
-            format!(
-                "{address} does not know the request: it is no Millrace, or an older one (it ended the connection: {source})"
-            )
+            Failure::from(format!(
+                "{address} does not know the request: it is no Millrace, or an older one (it ended the connection: \
+                 {source})"
+            ))
         }
-        error => error.to_string(),
+        error => error.into(),
     })?;
     let cut_off = || format!("{address}: the answer is cut off");
     if body.len() < 2 {
-        return Err(cut_off());
+        return Err(cut_off().into());
     }
     let report = body.split_off(2);
     let code = i16::from_be_bytes([body[0], body[1]]);
     if code != 0 {
         let text = ErrorCode::from_code(code).map_or("unknown error", ErrorCode::message);
-        return Err(format!("{address}: {text} ({code})"));
+        return Err(format!("{address}: {text} ({code})").into());
     }
-    Report::decode(report).map_err(|why| format!("{address}: {why}"))
+    Report::decode(report).map_err(|why| format!("{address}: {why}").into())
 }
 
 fn body(cluster: &mut Cluster, id: i32) -> Result<bytes::Bytes> {

@@ -131,7 +131,7 @@ impl View {
         let _ = writeln!(out, "\n{}: {} requests{rate}", class.name(), stats.count());
         let at = |share: f64| stats.at(share).map_or([0; STAGES], |(_, spent)| spent);
         let (p50, p99, worst) = (at(0.5), at(0.99), self.worst(class));
-        let mut table = Table::new(&[
+        let mut table = Table::new([
             "STAGE",
             "SHARE",
             "P50",
@@ -146,7 +146,7 @@ impl View {
             if all == 0 {
                 continue;
             }
-            table.row([
+            table.plain_row([
                 stage.name().to_owned(),
                 percent(stats.share(stage)),
                 time(stats.stage_ns(stage, 0.5)),
@@ -158,7 +158,7 @@ impl View {
             ]);
         }
         let latency = |share: f64| stats.at(share).map_or(0, |(bucket, _)| upper_ns(bucket));
-        table.row([
+        table.plain_row([
             "latency".to_owned(),
             "100%".to_owned(),
             time(latency(0.5)),

@@ -1,23 +1,22 @@
 //! `groups`: list, describe, delete, reset-offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_wire::offset_fetch_request::OffsetFetchRequestGroup;
-use kafka_wire::{
-    DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetFetchRequest,
-};
+use kafka_wire::{DeleteGroupsRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest};
 use kafka_wire_core::StrBytes;
 use millrace::base::ErrorCode;
-
-use crate::Outcome;
-use crate::args::Groups;
-use crate::start::Start;
-use crate::table::Table;
 use millrace_client::{
-    ClientError, Cluster, EARLIEST, LATEST, Result, Topic, list_offsets, message,
+    ClientError, Cluster, LATEST, Position, Result, Topic, list_offsets, message, record_time,
 };
+
+use crate::answer::{Answer, Cell, Output, Rows};
+use crate::args::Groups;
+use crate::failure::{Failure, Outcome};
+use crate::members::{Described, described};
+use crate::start::{Place, Start, indexes, places};
+use crate::time::now_ms;
 
 /// Newest versions of OffsetCommit and OffsetFetch that name topics by name.
 const OFFSETS_BY_NAME_UNTIL: i16 = 9;
@@ -25,145 +24,162 @@ const OFFSETS_BY_NAME_UNTIL: i16 = 9;
 const FETCH_GROUPS_SINCE: i16 = 8;
 
 /// Runs the command.
-pub fn run(cluster: &mut Cluster, command: &Groups) -> Outcome {
+pub fn run(cluster: &mut Cluster, output: Output, command: &Groups) -> Outcome {
     match command {
-        Groups::List => cluster.retry(list).map_err(|e| e.to_string()),
-        Groups::Describe { group } => cluster
-            .retry(|cluster| describe(cluster, group))
-            .map_err(|e| e.to_string()),
-        Groups::Delete { groups } => groups
-            .iter()
-            .try_for_each(|group| cluster.retry(|cluster| delete(cluster, group)))
-            .map_err(|e| e.to_string()),
+        Groups::List => output.show(&cluster.retry(list)?),
+        Groups::Describe { groups, watch } => output.watch(watch.every(), || {
+            let one = |group: &String| cluster.retry(|cluster| describe(cluster, group));
+            let each = groups.iter().map(one).collect::<Result<_>>()?;
+            Ok(Answer::new().each("groups", each))
+        }),
+        Groups::Delete { groups } => {
+            for group in groups {
+                cluster.retry(|cluster| delete(cluster, group))?;
+            }
+            output.show(&Answer::new().field("deleted", groups.iter().collect::<Cell>()))
+        }
         Groups::ResetOffsets {
             group,
-            topic,
+            topics,
             partitions,
             to,
             execute,
-        } => reset(cluster, group, topic, partitions, *to, *execute),
+        } => {
+            let plan = cluster.retry(|cluster| plan(cluster, group, topics, partitions, *to))?;
+            let answer = plan_answer(group, &plan, *execute);
+            if !execute {
+                return output
+                    .show(&answer.note("nothing changed; repeat with --execute to do it"));
+            }
+            let done = cluster.retry(|cluster| commit(cluster, group, &plan));
+            done.map_err(|error| has_members(group, error))?;
+            output.show(&answer)
+        }
     }
 }
 
-fn list(cluster: &mut Cluster) -> Result<()> {
+fn list(cluster: &mut Cluster) -> Result<Answer> {
     let mut groups = BTreeMap::new();
     let nodes: Vec<i32> = cluster.brokers().keys().copied().collect();
     for node in nodes {
         let response = cluster.node(node)?.call(&ListGroupsRequest::default())?;
-        ClientError::check(
-            || format!("list the groups of node {node}"),
-            response.error_code,
-            None,
-        )?;
+        let what = || format!("list the groups of node {node}");
+        ClientError::check(what, response.error_code, None)?;
         for group in response.groups {
-            let kind = if group.group_type.is_empty() {
-                group.protocol_type
-            } else {
-                group.group_type
-            };
-            groups.insert(
-                group.group_id.to_string(),
-                [
-                    kind.to_string(),
-                    group.group_state.to_string(),
-                    node.to_string(),
-                ],
-            );
+            groups.insert(group.group_id.to_string(), (node, group));
         }
     }
-    let mut table = Table::new(&["GROUP", "TYPE", "STATE", "COORDINATOR"]);
-    for (group, cells) in groups {
-        table.row(std::iter::once(group).chain(cells));
+    let mut rows = Rows::of(&["group", "type", "protocol_type", "state", "coordinator"]);
+    // What a broker does not tell, because it is too old, is not known.
+    let told = |text: &StrBytes| (!text.is_empty()).then(|| text.to_string()).into();
+    for (group_id, (node, group)) in groups {
+        rows.add([
+            group_id.into(),
+            told(&group.group_type),
+            told(&group.protocol_type),
+            told(&group.group_state),
+            node.into(),
+        ]);
     }
-    print!("{table}");
-    Ok(())
+    Ok(Answer::new().rows("groups", rows))
 }
 
-fn describe(cluster: &mut Cluster, group: &str) -> Result<()> {
-    let request = message!(DescribeGroupsRequest {
-        groups: vec![StrBytes::from(group)]
-    });
-    let conn = cluster.coordinator(group)?;
-    let coordinator = conn.address().to_owned();
-    let response = conn.call(&request)?;
+fn describe(cluster: &mut Cluster, group: &str) -> Result<Answer> {
+    let described = described(cluster, group)?;
     let offsets = committed(cluster, group)?;
-    for described in response.groups {
-        // Only groups of the classic protocol are described by this request; offsets are common to all.
-        let other_type =
-            described.error_code == ErrorCode::GroupIdNotFound.code() && !offsets.is_empty();
-        if other_type {
-            println!("group  {group}  coordinator {coordinator}  (not of the classic protocol)");
-            continue;
-        }
-        let what = || format!("describe group '{group}'");
-        ClientError::check(
-            what,
-            described.error_code,
-            described.error_message.as_deref(),
-        )?;
-        println!(
-            "group  {group}  state {}  protocol {}  coordinator {coordinator}",
-            described.group_state, described.protocol_data
-        );
-        let mut table = Table::new(&["MEMBER", "INSTANCE", "CLIENT", "HOST"]);
-        for member in &described.members {
-            table.row([
-                member.member_id.to_string(),
-                member
-                    .group_instance_id
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-                member.client_id.to_string(),
-                member.client_host.to_string(),
-            ]);
-        }
-        if !described.members.is_empty() {
-            print!("{table}");
-        }
+    let mut members = Rows::of(&["member", "instance", "client", "host", "partitions"]);
+    for member in &described.members {
+        members.add([
+            Cell::from(&member.id),
+            member.instance.as_ref().into(),
+            Cell::from(&member.client),
+            Cell::from(&member.host),
+            member.partitions.as_ref().map_or(Cell::Null, |topics| {
+                let topics = topics.iter();
+                Cell::Map(
+                    topics
+                        .map(|(name, list)| (name.clone(), list.iter().copied().collect()))
+                        .collect(),
+                )
+            }),
+        ]);
     }
-    print!("{}", offset_table(cluster, &offsets)?);
-    Ok(())
+    let (rows, lag) = lags(cluster, &described, &offsets)?;
+    Ok(Answer::new()
+        .field("group", group)
+        .field("type", described.kind)
+        .field("state", &described.state)
+        .field("assignor", &described.assignor)
+        .field("epoch", described.epoch)
+        .field("coordinator", &described.coordinator)
+        .field("lag", lag)
+        .rows("members", members)
+        .rows("offsets", rows))
 }
 
+/// Committed offsets, by topic and partition.
 type Offsets = BTreeMap<(String, i32), i64>;
 
-fn offset_table(cluster: &mut Cluster, offsets: &Offsets) -> Result<Table> {
-    let mut table = Table::new(&["TOPIC", "PARTITION", "OFFSET", "END", "LAG"]);
-    let mut by_topic: BTreeMap<&str, Vec<(i32, i64)>> = BTreeMap::new();
-    for ((topic, partition), offset) in offsets {
-        by_topic
-            .entry(topic)
+/// How far the group is behind in each partition that it has an offset of or a member for, and in all.
+fn lags(cluster: &mut Cluster, described: &Described, offsets: &Offsets) -> Result<(Rows, i64)> {
+    let mut rows = Rows::of(&[
+        "topic",
+        "partition",
+        "offset",
+        "end_offset",
+        "lag",
+        "behind_ms",
+        "member",
+    ]);
+    let mut partitions: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+    let owned = described.owners();
+    for (topic, partition) in offsets.keys().chain(owned.keys()) {
+        partitions
+            .entry(topic.clone())
             .or_default()
-            .push((*partition, *offset));
+            .insert(*partition);
     }
-    for (name, positions) in by_topic {
+    let mut sum = 0;
+    for (name, partitions) in partitions {
         // A group may hold offsets of a topic that is gone.
-        let ends = match cluster.topic(name) {
-            Ok(topic) => {
-                let indexes: Vec<i32> = positions
-                    .iter()
-                    .map(|(index, _)| *index)
-                    .filter(|index| topic.partition(*index).is_ok_and(|p| p.leader >= 0))
-                    .collect();
-                list_offsets(cluster, &topic, &indexes, LATEST)?
-            }
-            Err(ClientError::UnknownTopic { .. }) => BTreeMap::new(),
+        let topic = match cluster.topic(&name) {
+            Ok(topic) => Some(topic),
+            Err(ClientError::UnknownTopic { .. }) => None,
             Err(error) => return Err(error),
         };
-        for (partition, offset) in positions {
-            let end = ends.get(&partition);
-            table.row([
-                name.to_owned(),
-                partition.to_string(),
-                offset.to_string(),
-                end.map(i64::to_string).unwrap_or_default(),
-                end.map(|end| (end - offset).max(0).to_string())
-                    .unwrap_or_default(),
+        let ends = match &topic {
+            Some(topic) => {
+                let led = |index: &i32| topic.partition(*index).is_ok_and(|p| p.leader >= 0);
+                let led: Vec<i32> = partitions.iter().copied().filter(led).collect();
+                list_offsets(cluster, topic, &led, LATEST)?
+            }
+            None => BTreeMap::new(),
+        };
+        for partition in partitions {
+            let place = (name.clone(), partition);
+            let (offset, end) = (offsets.get(&place).copied(), ends.get(&partition).copied());
+            let lag = offset.zip(end).map(|(offset, end)| (end - offset).max(0));
+            sum += lag.unwrap_or(0);
+            let behind = match (&topic, offset, lag) {
+                (Some(topic), Some(offset), Some(1..)) => {
+                    let time = record_time(cluster, topic, Position { partition, offset })?;
+                    time.map_or(Cell::Null, |time| Cell::Span((now_ms() - time).max(0)))
+                }
+                (_, _, Some(_)) => Cell::Span(0),
+                _ => Cell::Null,
+            };
+            rows.add([
+                Cell::from(&name),
+                partition.into(),
+                offset.into(),
+                end.into(),
+                lag.into(),
+                behind,
+                owned.get(&place).copied().into(),
             ]);
         }
     }
-    Ok(table)
+    Ok((rows, sum))
 }
 
 /// All offsets that the group has committed.
@@ -224,149 +240,112 @@ fn delete(cluster: &mut Cluster, group: &str) -> Result<()> {
         let what = || format!("delete group '{group}'");
         ClientError::check(what, result.error_code, result.error_message.as_deref())?;
     }
-    println!("deleted {group}");
     Ok(())
 }
 
-fn reset(
-    cluster: &mut Cluster,
-    group: &str,
-    topic: &str,
-    partitions: &[i32],
-    to: Start,
-    execute: bool,
-) -> Outcome {
-    let topic = cluster.topic(topic).map_err(|e| e.to_string())?;
-    let mut indexes = partitions.to_vec();
-    if indexes.is_empty() {
-        indexes = topic.partitions.iter().map(|p| p.index).collect();
-    }
-    let plan = cluster.retry(|cluster| plan(cluster, group, &topic, &indexes, to));
-    let plan = plan.map_err(|e| e.to_string())?;
-    let mut table = Table::new(&["TOPIC", "PARTITION", "FROM", "TO"]);
-    for (partition, (from, to)) in &plan {
-        let from = from.map(|offset| offset.to_string()).unwrap_or_default();
-        table.row([
-            topic.name.clone(),
-            partition.to_string(),
-            from,
-            to.to_string(),
-        ]);
-    }
-    print!("{table}");
-    if !execute {
-        println!("nothing changed; repeat with --execute to do it");
-        return Ok(());
-    }
-    let done = cluster.retry(|cluster| commit(cluster, group, &topic, &plan));
-    done.map_err(|error| match &error {
-        ClientError::Refused { code, .. }
-            if *code == ErrorCode::UnknownMemberId.code()
-                || *code == ErrorCode::RebalanceInProgress.code() =>
-        {
-            format!("group '{group}' has members: stop its consumers first")
-        }
-        _ => error.to_string(),
-    })
-}
-
-/// Current (if any) and new offset, by partition.
-type Plan = BTreeMap<i32, (Option<i64>, i64)>;
+/// Of a topic: the current offset (if there is one) and where to go, by partition.
+type Move = (Topic, BTreeMap<i32, (Option<i64>, Place)>);
 
 fn plan(
     cluster: &mut Cluster,
     group: &str,
-    topic: &Topic,
-    indexes: &[i32],
+    topics: &[String],
+    partitions: &[i32],
     to: Start,
-) -> Result<Plan> {
+) -> Result<Vec<Move>> {
     let current = committed(cluster, group)?;
-    let first = list_offsets(cluster, topic, indexes, EARLIEST)?;
-    let end = list_offsets(cluster, topic, indexes, LATEST)?;
-    let timed = match to {
-        Start::Time(time) => list_offsets(cluster, topic, indexes, time)?,
-        _ => BTreeMap::new(),
-    };
-    let mut plan = Plan::new();
-    for index in indexes {
-        let now = current.get(&(topic.name.clone(), *index)).copied();
-        let (first, end) = (first[index], end[index]);
-        let target = target(to, now, first, end, timed.get(index).copied());
-        plan.insert(*index, (now, target));
+    let mut wanted: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for topic in topics {
+        wanted.insert(topic, partitions.to_vec());
+    }
+    if topics.is_empty() {
+        for (topic, partition) in current.keys() {
+            wanted.entry(topic).or_default().push(*partition);
+        }
+    }
+    let mut plan = Vec::new();
+    for (name, partitions) in wanted {
+        let topic = cluster.topic(name)?;
+        let now = |index: i32| current.get(&(name.to_owned(), index)).copied();
+        let indexes = indexes(&topic, &partitions)?;
+        let places = places(cluster, &topic, &indexes, to, now)?;
+        let moves = places
+            .into_iter()
+            .map(|(index, place)| (index, (now(index), place)));
+        plan.push((topic, moves.collect()));
     }
     Ok(plan)
 }
 
-/// The new offset: never outside of what the partition holds.
-fn target(to: Start, now: Option<i64>, first: i64, end: i64, timed: Option<i64>) -> i64 {
-    let target = match to {
-        Start::Beginning => first,
-        Start::End => end,
-        Start::Offset(offset) => offset,
-        Start::Back(n) => now.unwrap_or(end).saturating_sub(n),
-        Start::Forward(n) => now.unwrap_or(first).saturating_add(n),
-        // No record is that young: what comes next will be.
-        Start::Time(_) => timed.filter(|offset| *offset >= 0).unwrap_or(end),
-    };
-    target.clamp(first, end.max(first))
+fn plan_answer(group: &str, plan: &[Move], executed: bool) -> Answer {
+    let mut rows = Rows::of(&[
+        "topic",
+        "partition",
+        "from_offset",
+        "to_offset",
+        "first_offset",
+        "end_offset",
+    ]);
+    for (topic, moves) in plan {
+        for (partition, (from, place)) in moves {
+            rows.add([
+                Cell::from(&topic.name),
+                (*partition).into(),
+                (*from).into(),
+                place.at.into(),
+                place.first.into(),
+                place.end.into(),
+            ]);
+        }
+    }
+    let answer = Answer::new()
+        .field("group", group)
+        .field("executed", executed);
+    answer.rows("offsets", rows)
 }
 
-fn commit(cluster: &mut Cluster, group: &str, topic: &Topic, plan: &Plan) -> Result<()> {
-    let partitions = plan.iter().map(|(partition, (_, to))| {
-        message!(OffsetCommitRequestPartition {
-            partition_index: *partition,
-            committed_offset: *to,
-            committed_leader_epoch: -1,
-            committed_metadata: Some(StrBytes::from("")),
+fn commit(cluster: &mut Cluster, group: &str, plan: &[Move]) -> Result<()> {
+    let topics = plan.iter().map(|(topic, moves)| {
+        let partitions = moves.iter().map(|(partition, (_, place))| {
+            message!(OffsetCommitRequestPartition {
+                partition_index: *partition,
+                committed_offset: place.at,
+                committed_leader_epoch: -1,
+                committed_metadata: Some(StrBytes::from("")),
+            })
+        });
+        message!(OffsetCommitRequestTopic {
+            name: StrBytes::from(topic.name.as_str()),
+            partitions: partitions.collect(),
         })
-    });
-    let committed = message!(OffsetCommitRequestTopic {
-        name: StrBytes::from(topic.name.as_str()),
-        partitions: partitions.collect(),
     });
     let request = message!(OffsetCommitRequest {
         group_id: StrBytes::from(group),
         generation_id_or_member_epoch: -1,
         group_instance_id: None,
-        topics: vec![committed],
+        topics: topics.collect(),
     });
     let conn = cluster.coordinator(group)?;
     let version = conn.version_up_to::<OffsetCommitRequest>(OFFSETS_BY_NAME_UNTIL)?;
-    for result in conn.call_at(&request, version)?.topics {
-        for partition in result.partitions {
-            let what = || {
-                format!(
-                    "commit the offset of {}-{}",
-                    topic.name, partition.partition_index
-                )
-            };
+    for topic in conn.call_at(&request, version)?.topics {
+        for partition in topic.partitions {
+            let index = partition.partition_index;
+            let what = || format!("commit the offset of {}-{index}", topic.name);
             ClientError::check(what, partition.error_code, None)?;
         }
     }
-    println!("done");
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_stay_within_the_partition() {
-        let at = |to, now| target(to, now, 10, 100, None);
-        assert_eq!(at(Start::Beginning, Some(50)), 10);
-        assert_eq!(at(Start::End, None), 100);
-        assert_eq!(at(Start::Offset(5), None), 10);
-        assert_eq!(at(Start::Offset(500), None), 100);
-        assert_eq!(at(Start::Back(20), Some(50)), 30);
-        assert_eq!(at(Start::Back(20), None), 80);
-        assert_eq!(at(Start::Forward(20), Some(90)), 100);
-        assert_eq!(at(Start::Forward(20), None), 30);
-    }
-
-    #[test]
-    fn a_time_after_the_last_record_is_the_end() {
-        assert_eq!(target(Start::Time(1), None, 0, 9, Some(-1)), 9);
-        assert_eq!(target(Start::Time(1), None, 0, 9, Some(4)), 4);
+/// Why offsets could not be moved, as an operator can use it.
+fn has_members(group: &str, error: ClientError) -> Failure {
+    match &error {
+        ClientError::Refused { code, .. }
+            if *code == ErrorCode::UnknownMemberId.code()
+                || *code == ErrorCode::RebalanceInProgress.code() =>
+        {
+            format!("group '{group}' has members: stop its consumers first").into()
+        }
+        _ => error.into(),
     }
 }

@@ -11,24 +11,35 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 
+mod answer;
 mod args;
 mod cluster;
+mod configs;
 mod consume;
+mod dirs;
 mod explain;
 mod explain_view;
+mod failure;
+mod format;
 mod groups;
 mod kafka_dir;
+mod logdirs;
+mod members;
+mod pattern;
 mod produce;
+mod profiles;
+mod record_json;
 mod start;
 mod store;
 mod table;
+mod time;
 mod topics;
+mod transactions;
 
+use answer::Output;
 use args::{Cli, Command};
+use failure::Outcome;
 use millrace_client::Cluster;
-
-/// What a command returns; the error is a text that says what to do.
-type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
     if let Some(status) = millrace_manual::written(Cli::command()) {
@@ -39,23 +50,31 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("millracectl: {error}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            eprintln!("millracectl: {failure}");
+            failure.into()
         }
     }
 }
 
 fn run(cli: &Cli) -> Outcome {
+    let output = Output::new(cli.json);
     let timeout = Duration::from_secs(cli.timeout);
-    let connect = || Cluster::connect(&cli.bootstrap, timeout).map_err(|e| e.to_string());
+    let connect = || -> Outcome<Cluster> {
+        let bootstrap = profiles::chosen(cli)?.bootstrap;
+        Ok(Cluster::connect(&bootstrap, timeout)?)
+    };
     match &cli.command {
-        Command::Topics(command) => topics::run(&mut connect()?, command),
-        Command::Groups(command) => groups::run(&mut connect()?, command),
-        Command::Produce(args) => produce::run(&mut connect()?, args, timeout),
-        Command::Consume(args) => consume::run(connect()?, args, timeout),
-        Command::Cluster => cluster::run(&mut connect()?),
-        Command::Explain(args) => explain::run(connect()?, args),
-        Command::Store(command) => store::run(command),
+        Command::Topics(command) => topics::run(&mut connect()?, output, command),
+        Command::Groups(command) => groups::run(&mut connect()?, output, command),
+        Command::Produce(args) => produce::run(&mut connect()?, output, args, timeout),
+        Command::Consume(args) => consume::run(connect()?, output, args, timeout),
+        Command::Configs(command) => configs::run(&mut connect()?, output, command),
+        Command::Transactions(command) => transactions::run(&mut connect()?, output, command),
+        Command::Cluster { command } => cluster::run(&mut connect()?, output, *command),
+        Command::Logdirs(args) => logdirs::run(&mut connect()?, output, args),
+        Command::Explain(args) => explain::run(connect()?, output, args),
+        Command::Profiles(command) => profiles::run(output, cli, command),
+        Command::Store(command) => store::run(output, command),
     }
 }

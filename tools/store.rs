@@ -16,14 +16,14 @@ use millrace::runtime::hold;
 use millrace::store::device::Holds;
 use millrace::store::{BadRange, Found, LogRemains, Remains, Store, StoreConfig};
 
-use crate::Outcome;
+use crate::answer::{Answer, Cell, Output, Rows};
 use crate::args::{Pick, StoreCommand};
+use crate::failure::Outcome;
 use crate::kafka_dir::{LogWriter, range};
-use crate::table::Table;
 
 /// Runs the command.
-pub fn run(command: &StoreCommand) -> Outcome {
-    match command {
+pub fn run(output: Output, command: &StoreCommand) -> Outcome {
+    let seen = match command {
         StoreCommand::Ls { directory } => ls(directory),
         StoreCommand::Format { device, erase } => format_device(device, *erase),
         StoreCommand::Check { directory, pick } => check(directory, pick),
@@ -37,7 +37,74 @@ pub fn run(command: &StoreCommand) -> Outcome {
             out,
             pick,
         } => salvage(directory, out, pick),
+    }?;
+    output.show(&seen.answer)?;
+    Ok(seen.verdict?)
+}
+
+/// What was found, and the error at the end if it is not all well.
+struct Seen {
+    answer: Answer,
+    verdict: Result<(), String>,
+}
+
+impl Seen {
+    fn new(answer: Answer, problems: Problems, verdict: Result<(), String>) -> Self {
+        let answer = answer.rows("problems", problems.0);
+        let answer = answer.field("whole", verdict.is_ok());
+        Self {
+            answer: match verdict {
+                Ok(()) => answer.note("everything is whole"),
+                Err(_) => answer,
+            },
+            verdict,
+        }
     }
+}
+
+/// What is not as it should be, and where.
+struct Problems(Rows);
+
+impl Problems {
+    fn none() -> Self {
+        Self(Rows::of(&["place", "kind", "what"]))
+    }
+
+    fn add(&mut self, place: impl ToString, kind: &str, what: impl ToString) {
+        let kind = Cell::from(kind).alarm(kind != WARNING);
+        self.0
+            .add([place.to_string().into(), kind, what.to_string().into()]);
+    }
+}
+
+/// Kinds of problems.
+const WARNING: &str = "warning";
+const DAMAGED: &str = "DAMAGED";
+const UNREADABLE: &str = "UNREADABLE";
+
+/// What was written of partitions.
+fn written_rows() -> Rows {
+    Rows::of(&[
+        "path",
+        "first_offset",
+        "last_offset",
+        "records",
+        "missing_offsets",
+    ])
+}
+
+fn written_row(rows: &mut Rows, problems: &mut Problems, written: &LogWriter) {
+    let target = written.target.display();
+    for problem in &written.problems {
+        problems.add(&target, DAMAGED, problem);
+    }
+    rows.add([
+        target.to_string().into(),
+        written.first.into(),
+        written.first.map(|_| written.last).into(),
+        written.records.into(),
+        Cell::from_iter(&written.missing),
+    ]);
 }
 
 /// The broker's lock file in its data directory.
@@ -69,8 +136,20 @@ impl Entry {
         }
     }
 
-    fn say(&self, what: impl std::fmt::Display) {
-        println!("{}: {what}", self.path.display());
+    /// What a start would say about the store.
+    fn problems(&self, problems: &mut Problems) {
+        let path = self.path.display();
+        match (&self.opened, &self.file) {
+            (Ok(opened), Ok(_)) => {
+                for warning in &opened.report.warnings {
+                    problems.add(&path, WARNING, warning);
+                }
+                for rot in &opened.report.rot {
+                    problems.add(&path, DAMAGED, rot);
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => problems.add(&path, UNREADABLE, error),
+        }
     }
 
     /// A log as the broker would go on with it.
@@ -78,32 +157,21 @@ impl Entry {
         self.opened.as_ref().ok()?.logs.get(&id)
     }
 
-    /// The logs asked for, ordered by topic and partition, with the file that they are in; none, and a
-    /// line about it, if the store cannot be opened.
+    /// The logs asked for, ordered by topic and partition, with the file that they are in; none if the
+    /// store cannot be opened.
     fn logs(&self, pick: &Pick) -> (Option<&File>, Vec<LogRemains>) {
-        match (&self.opened, &self.file) {
-            (Ok(opened), Ok(file)) => {
-                for warning in &opened.report.warnings {
-                    self.say(format_args!("warning: {warning}"));
-                }
-                for rot in &opened.report.rot {
-                    self.say(format_args!("DAMAGED: {rot}"));
-                }
-                let mut logs = opened.store.remains();
-                logs.retain(|log| pick.takes(&log.label));
-                (Some(file), logs)
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                self.say(format_args!("UNREADABLE: {error}"));
-                (None, Vec::new())
-            }
-        }
+        let (Ok(opened), Ok(file)) = (&self.opened, &self.file) else {
+            return (None, Vec::new());
+        };
+        let mut logs = opened.store.remains();
+        logs.retain(|log| pick.takes(&log.label));
+        (Some(file), logs)
     }
 }
 
 /// The error at the end of a command that went on past stores which cannot be opened, and past logs of which
 /// something acknowledged is lost.
-fn refused(stores: &[Entry], pick: &Pick) -> Outcome {
+fn refused(stores: &[Entry], pick: &Pick) -> Result<(), String> {
     let salvage = "`millracectl store salvage DIRECTORY --to OUT` writes what can still be read";
     let bad = stores.iter().filter(|entry| entry.opened.is_err()).count();
     if bad > 0 {
@@ -143,24 +211,28 @@ fn lock(directory: &Path) -> Result<Option<File>, String> {
 }
 
 /// Makes a device blank; nothing is lost unless asked for.
-fn format_device(path: &Path, erase: bool) -> Outcome {
+fn format_device(path: &Path, erase: bool) -> Result<Seen, String> {
     let shown = path.display();
     let found = Device::look(path).map_err(|error| format!("{shown}: {error}"))?;
-    let what = match found.map(|device| device.holds) {
+    let held = match found.map(|device| device.holds) {
         None => return Err(format!("{shown} is no block device")),
-        Some(Holds::Nothing) => {
-            println!("{shown} is blank: millrace.store.devices takes it as it is");
-            return Ok(());
-        }
-        Some(Holds::Store) => "a store of Millrace's",
-        Some(Holds::Other(what)) => what,
+        Some(Holds::Nothing) => None,
+        Some(Holds::Store) => Some("a store of Millrace's"),
+        Some(Holds::Other(what)) => Some(what),
     };
-    if !erase {
-        return Err(format!("{shown} holds {what}, which --erase would destroy"));
+    if let Some(what) = held {
+        if !erase {
+            return Err(format!("{shown} holds {what}, which --erase would destroy"));
+        }
+        Device::erase(path).map_err(|error| format!("cannot erase {shown}: {error}"))?;
     }
-    Device::erase(path).map_err(|error| format!("cannot erase {shown}: {error}"))?;
-    println!("{shown} held {what}; now it is blank");
-    Ok(())
+    let answer = Answer::new()
+        .field("device", shown.to_string())
+        .field("held", held);
+    Ok(Seen {
+        answer: answer.note("it is blank: millrace.store.devices takes it as it is"),
+        verdict: Ok(()),
+    })
 }
 
 /// All stores of a data directory, each by itself.
@@ -190,74 +262,64 @@ fn store_id(name: &str) -> Option<StoreId> {
     name.strip_prefix("store-")?.parse().ok().map(StoreId)
 }
 
-fn ls(directory: &Path) -> Outcome {
+fn ls(directory: &Path) -> Result<Seen, String> {
     let _lock = lock(directory)?;
     let stores = open_all(directory)?;
-    let mut table = Table::new(&[
-        "STORE",
-        "TOPIC",
-        "PARTITION",
-        "LOG",
-        "SEGMENTS",
-        "FIRST",
-        "BYTES",
+    let mut logs = Rows::of(&[
+        "store",
+        "topic",
+        "partition",
+        "log",
+        "segments",
+        "first_offset",
+        "bytes",
     ]);
-    let mut lines = Vec::new();
+    let mut table = Rows::of(&[
+        "path",
+        "logs",
+        "bytes",
+        "free_bytes",
+        "journal_bytes",
+        "journal_used_bytes",
+        "checkpoint",
+        "left",
+    ]);
+    let mut problems = Problems::none();
     for entry in &stores {
-        let path = entry.path.display();
-        let opened = match &entry.opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                let mut row = vec![String::new(); 7];
-                row[0] = entry.id.to_string();
-                row[1] = "UNREADABLE".into();
-                table.row(row);
-                lines.push(format!("{path}: UNREADABLE: {error}"));
-                continue;
-            }
-        };
-        let mut logs: Vec<_> = opened.store.logs().collect();
-        logs.sort_by_key(|(_, label)| (&label.topic, label.partition));
-        for (log, label) in logs {
+        entry.problems(&mut problems);
+        let Ok(opened) = &entry.opened else { continue };
+        let mut found: Vec<_> = opened.store.logs().collect();
+        found.sort_by_key(|(_, label)| (&label.topic, label.partition));
+        for (log, label) in found {
             let segments: Vec<_> = opened.store.segments(log).collect();
-            table.row([
-                entry.id.to_string(),
-                label.topic.clone(),
-                label.partition.to_string(),
-                log.to_string(),
-                segments.len().to_string(),
-                segments
-                    .first()
-                    .map(|(_, base, _)| base.to_string())
-                    .unwrap_or_default(),
-                segments
-                    .iter()
-                    .map(|(.., len)| len)
-                    .sum::<u64>()
-                    .to_string(),
+            logs.add([
+                entry.id.to_string().into(),
+                Cell::from(&label.topic),
+                label.partition.into(),
+                log.to_string().into(),
+                segments.len().into(),
+                segments.first().map(|(_, base, _)| base.0).into(),
+                segments.iter().map(|(.., len)| len).sum::<u64>().into(),
             ]);
         }
         let usage = opened.store.usage();
-        lines.push(format!(
-            "{path}: {} logs, {} bytes, {} of them free, journal {} of {} bytes in use, checkpoint {}; {}",
-            usage.logs,
-            usage.bytes_total,
-            usage.chunk_bytes_free,
-            usage.journal_bytes_used,
-            usage.journal_bytes,
-            usage.generation,
-            opened.report.how_left()
-        ));
-        let warnings = &opened.report.warnings;
-        lines.extend(warnings.iter().map(|w| format!("{path}: warning: {w}")));
-        let rot = &opened.report.rot;
-        lines.extend(rot.iter().map(|rot| format!("{path}: DAMAGED: {rot}")));
+        table.add([
+            entry.path.display().to_string().into(),
+            (usage.logs as u64).into(),
+            Cell::Bytes(usage.bytes_total),
+            Cell::Bytes(usage.chunk_bytes_free),
+            Cell::Bytes(usage.journal_bytes),
+            Cell::Bytes(usage.journal_bytes_used),
+            usage.generation.into(),
+            opened.report.how_left().to_string().into(),
+        ]);
     }
-    print!("{table}");
-    for line in lines {
-        println!("{line}");
-    }
-    refused(&stores, &Pick::default())
+    let verdict = refused(&stores, &Pick::default());
+    let answer = Answer::new().rows("logs", logs).rows("stores", table);
+    Ok(Seen {
+        answer: answer.rows("problems", problems.0),
+        verdict,
+    })
 }
 
 /// What is found in a segment that is checked.
@@ -315,11 +377,13 @@ impl Segment {
     }
 }
 
-fn check(directory: &Path, pick: &Pick) -> Outcome {
+fn check(directory: &Path, pick: &Pick) -> Result<Seen, String> {
     let _lock = lock(directory)?;
     let stores = open_all(directory)?;
-    let (mut batches, mut bytes, mut bad) = (0_u64, 0, 0);
+    let (mut batches, mut bytes, mut bad) = (0_u64, 0_u64, 0);
+    let mut problems = Problems::none();
     for entry in &stores {
+        entry.problems(&mut problems);
         let (Some(file), logs) = entry.logs(pick) else {
             continue;
         };
@@ -341,88 +405,83 @@ fn check(directory: &Path, pick: &Pick) -> Outcome {
                 bytes += checked.bytes;
                 bad += u64::from(!checked.damage.is_empty());
                 for what in checked.damage {
-                    println!("DAMAGED {place}: {what}");
+                    problems.add(&place, DAMAGED, what);
                 }
             }
         }
     }
-    println!("{batches} batches, {bytes} bytes read");
-    if bad > 0 {
-        return Err(format!(
+    let answer = Answer::new()
+        .field("batches", batches)
+        .field("bytes", Cell::Bytes(bytes));
+    let verdict = if bad > 0 {
+        Err(format!(
             "{bad} segments are damaged; restore them from a replica or a backup"
-        ));
-    }
-    refused(&stores, pick)?;
-    println!("everything is whole");
-    Ok(())
+        ))
+    } else {
+        refused(&stores, pick)
+    };
+    Ok(Seen::new(answer, problems, verdict))
 }
 
-fn export(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
+fn export(directory: &Path, out: &Path, pick: &Pick) -> Result<Seen, String> {
     let _lock = lock(directory)?;
     let stores = open_all(directory)?;
-    let (mut exported, mut short) = (0, 0);
+    let (mut rows, mut problems, mut short) = (written_rows(), Problems::none(), 0);
     for entry in &stores {
+        entry.problems(&mut problems);
         let (Some(file), logs) = entry.logs(pick) else {
             continue;
         };
         for log in logs {
             let written = LogWriter::write(&log, entry.log(log.id), file, out)?;
-            println!("{}", written.target.display());
-            for problem in &written.problems {
-                println!("{}: {problem}", written.target.display());
-            }
-            if !written.missing.is_empty() {
-                let missing = written.missing.join(", ");
-                println!(
-                    "{}: offsets {missing} are missing",
-                    written.target.display()
-                );
-            }
-            exported += 1;
             short += u64::from(!written.is_whole());
+            written_row(&mut rows, &mut problems, &written);
         }
     }
-    if short > 0 {
-        return Err(format!(
+    let exported = rows.len();
+    let verdict = if short > 0 {
+        Err(format!(
             "{short} of {exported} partitions are damaged; all that is whole was exported"
-        ));
-    }
-    refused(&stores, pick)?;
-    if exported == 0 {
-        return Err(String::from(
-            "nothing to export: no partition is what --topic and --partition ask for",
-        ));
-    }
-    Ok(())
+        ))
+    } else {
+        refused(&stores, pick).and_then(|()| match exported {
+            0 => Err(String::from(
+                "nothing to export: no partition is what --topic and --partition ask for",
+            )),
+            _ => Ok(()),
+        })
+    };
+    Ok(Seen::new(
+        Answer::new().rows("partitions", rows),
+        problems,
+        verdict,
+    ))
 }
 
 /// Writes what can be read of every store, whole or not.
-fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
+fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Result<Seen, String> {
     let _lock = lock(directory)?;
     let stores = open_all(directory)?;
-    let mut table = Table::new(&["PARTITION", "FIRST", "LAST", "RECORDS", "MISSING"]);
-    let (mut problems, mut whole) = (Vec::new(), true);
+    let (mut rows, mut problems, mut whole) = (written_rows(), Problems::none(), true);
     for entry in &stores {
+        entry.problems(&mut problems);
         let path = entry.path.display();
-        let file = match &entry.file {
-            Ok(file) => file,
-            Err(error) => {
-                problems.push(format!("{path}: {error}"));
-                continue;
-            }
+        let Ok(file) = &entry.file else {
+            whole = false;
+            continue;
         };
         let logs = match &entry.opened {
             Ok(opened) => {
-                let rot = opened.report.rot.iter();
-                problems.extend(rot.map(|rot| format!("{path}: {rot}")));
+                whole &= opened.report.rot.is_empty();
                 opened.store.remains()
             }
-            Err(error) => {
-                problems.push(format!("{path}: {error}"));
+            Err(_) => {
+                whole = false;
                 match Store::salvage(entry.id, &mut blocks::reader(file)) {
                     Ok(found) => {
-                        let found_problems = found.problems.iter();
-                        problems.extend(found_problems.map(|what| format!("{path}: {what}")));
+                        for what in &found.problems {
+                            problems.add(&path, DAMAGED, what);
+                        }
                         found.logs
                     }
                     Err(_) => continue,
@@ -431,29 +490,21 @@ fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
         };
         for log in logs.iter().filter(|log| pick.takes(&log.label)) {
             let written = LogWriter::write(log, entry.log(log.id), file, out)?;
-            let target = written.target.display();
-            problems.extend(written.problems.iter().map(|p| format!("{target}: {p}")));
-            whole &= written.is_whole();
-            table.row([
-                format!("{}-{}", log.label.topic, log.label.partition),
-                written.first.map(|n| n.to_string()).unwrap_or_default(),
-                written
-                    .first
-                    .map(|_| written.last.to_string())
-                    .unwrap_or_default(),
-                written.records.to_string(),
-                written.missing.join(","),
-            ]);
+            whole &= written.is_whole() && written.problems.is_empty();
+            written_row(&mut rows, &mut problems, &written);
         }
     }
-    print!("{table}");
-    for problem in &problems {
-        println!("{problem}");
-    }
-    if whole && problems.is_empty() {
-        return Ok(());
-    }
-    Err("something is damaged, as said above; all that can be read was written".into())
+    let damaged = "something is damaged, as said above; all that can be read was written";
+    let verdict = if whole {
+        Ok(())
+    } else {
+        Err(damaged.to_owned())
+    };
+    Ok(Seen::new(
+        Answer::new().rows("partitions", rows),
+        problems,
+        verdict,
+    ))
 }
 
 #[cfg(test)]

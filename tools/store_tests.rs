@@ -9,6 +9,20 @@ use millrace::store::{DiskOp, LogLabel};
 
 use super::*;
 
+/// The verdicts alone.
+fn ls(directory: &Path) -> Result<(), String> {
+    super::ls(directory).and_then(|seen| seen.verdict)
+}
+fn check(directory: &Path, pick: &Pick) -> Result<(), String> {
+    super::check(directory, pick).and_then(|seen| seen.verdict)
+}
+fn export(directory: &Path, out: &Path, pick: &Pick) -> Result<(), String> {
+    super::export(directory, out, pick).and_then(|seen| seen.verdict)
+}
+fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Result<(), String> {
+    super::salvage(directory, out, pick).and_then(|seen| seen.verdict)
+}
+
 /// Performs these operations, and what the store asks for, until it is quiet.
 fn drive(store: &mut Store, file: &File, mut ops: Vec<DiskOp>) {
     let mut events = Vec::new();

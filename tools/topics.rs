@@ -1,39 +1,35 @@
-//! `topics`: list, create, describe, delete, alter.
+//! `topics`: list, create, describe, alter, delete, delete-records, offsets.
+
+use std::collections::BTreeMap;
 
 use kafka_wire::create_partitions_request::CreatePartitionsTopic;
+use kafka_wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_wire::delete_topics_request::DeleteTopicState;
-use kafka_wire::describe_configs_request::DescribeConfigsResource;
-use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_wire::{
-    CreatePartitionsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    IncrementalAlterConfigsRequest,
-};
+use kafka_wire::{CreatePartitionsRequest, DeleteRecordsRequest, DeleteTopicsRequest};
 use kafka_wire_core::StrBytes;
-
-use crate::Outcome;
-use crate::args::Topics;
-use crate::table::{Table, list};
+use millrace::base::TopicId;
 use millrace_client::{
-    ClientError, Cluster, EARLIEST, LATEST, NewTopic, Result, Topic, create_topic, list_offsets,
-    message,
+    ClientError, Cluster, EARLIEST, LATEST, NewTopic, Result, Topic, create_topic, find_offsets,
+    list_offsets, message,
 };
 
-/// The resource type "topic" of configuration requests.
-const TOPIC_RESOURCE: i8 = 2;
-/// Configuration sources from which on a value is the default: broker-wide, static or built in.
-const DEFAULT_SOURCES_FROM: i8 = 2;
-/// Operations of IncrementalAlterConfigs.
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+use crate::answer::{Answer, Cell, Output, Rows};
+use crate::args::{Changes, Kind, Topics};
+use crate::configs;
+use crate::dirs::directories;
+use crate::failure::{Failure, Outcome};
+use crate::pattern::Pattern;
+use crate::start::{Place, Start, indexes, places};
+
 /// From this version on, DeleteTopics names topics in a list of structures.
 const DELETE_BY_STATE_SINCE: i16 = 6;
 /// Milliseconds that a broker may take to carry out a change.
 const CHANGE_TIMEOUT_MS: i32 = 30_000;
 
 /// Runs the command.
-pub fn run(cluster: &mut Cluster, command: &Topics) -> Outcome {
-    let done = match command {
-        Topics::List { internal } => list_topics(cluster, *internal),
+pub fn run(cluster: &mut Cluster, output: Output, command: &Topics) -> Outcome {
+    let answer = match command {
+        Topics::List { internal, matching } => list(cluster, *internal, matching.as_ref())?,
         Topics::Create {
             name,
             partitions,
@@ -46,134 +42,203 @@ pub fn run(cluster: &mut Cluster, command: &Topics) -> Outcome {
                 replication: *replication,
                 configs,
             };
-            create_topic(cluster, &new).map(|()| println!("created {name}"))
+            create_topic(cluster, &new)?;
+            Answer::new().field("created", name)
         }
-        Topics::Describe { names, all_configs } => names
-            .iter()
-            .try_for_each(|name| describe(cluster, name, *all_configs)),
-        Topics::Delete { names } => names.iter().try_for_each(|name| delete(cluster, name)),
+        Topics::Describe { names, all_configs } => {
+            let one = |name: &String| describe(cluster, name, *all_configs);
+            Answer::new().each("topics", names.iter().map(one).collect::<Result<_>>()?)
+        }
+        Topics::Delete {
+            names,
+            matching,
+            yes,
+        } => return delete(cluster, output, names, matching.as_ref(), yes.yes),
         Topics::Alter {
             name,
             partitions,
-            set,
-            unset,
+            changes,
+        } => alter(cluster, name, *partitions, changes)?,
+        Topics::DeleteRecords {
+            name,
+            before,
+            partitions,
+            yes,
         } => {
-            if partitions.is_none() && set.is_empty() && unset.is_empty() {
-                return Err(String::from(
-                    "nothing to change: give --partitions, --set or --unset",
-                ));
-            }
-            alter(cluster, name, *partitions, set, unset)
+            let topic = cluster.topic(name)?;
+            let indexes = indexes(&topic, partitions)?;
+            delete_records(cluster, output, &topic, &indexes, *before, yes.yes)?
         }
+        Topics::Offsets {
+            name,
+            at,
+            partitions,
+        } => offsets(cluster, name, *at, partitions)?,
     };
-    done.map_err(|error| error.to_string())
+    output.show(&answer)
 }
 
-fn list_topics(cluster: &mut Cluster, internal: bool) -> Result<()> {
-    let mut table = Table::new(&["TOPIC", "PARTITIONS", "REPLICAS"]);
-    for topic in cluster
-        .topics()?
-        .iter()
-        .filter(|topic| internal || !topic.internal)
-    {
-        let replicas = topic
+fn list(cluster: &mut Cluster, internal: bool, matching: Option<&Pattern>) -> Result<Answer> {
+    let mut rows = Rows::of(&["topic", "partitions", "replicas", "out_of_sync", "internal"]);
+    for topic in cluster.topics()? {
+        let shown = internal || !topic.internal;
+        if !shown || matching.is_some_and(|pattern| !pattern.finds(topic.name.as_bytes())) {
+            continue;
+        }
+        let replicas = topic.partitions.iter().map(|p| p.replicas.len()).max();
+        let behind = topic
             .partitions
             .iter()
-            .map(|p| p.replicas.len())
-            .max()
-            .unwrap_or(0);
-        table.row([
-            topic.name.clone(),
-            topic.partitions.len().to_string(),
-            replicas.to_string(),
+            .filter(|p| p.isr.len() < p.replicas.len())
+            .count();
+        rows.add([
+            topic.name.into(),
+            topic.partitions.len().into(),
+            replicas.unwrap_or(0).into(),
+            Cell::from(behind).alarm(behind > 0),
+            topic.internal.into(),
         ]);
     }
-    print!("{table}");
-    Ok(())
+    Ok(Answer::new().rows("topics", rows))
 }
 
-fn describe(cluster: &mut Cluster, name: &str, all_configs: bool) -> Result<()> {
-    let topic = cluster.topic(name)?;
-    println!("topic  {name}  id {}", topic.id);
-    let led: Vec<i32> = topic
-        .partitions
-        .iter()
-        .filter(|p| p.leader >= 0)
-        .map(|p| p.index)
-        .collect();
-    let first = list_offsets(cluster, &topic, &led, EARLIEST)?;
-    let end = list_offsets(cluster, &topic, &led, LATEST)?;
-    let mut table = Table::new(&[
-        "PARTITION",
-        "LEADER",
-        "EPOCH",
-        "REPLICAS",
-        "ISR",
-        "FIRST",
-        "END",
-    ]);
-    for p in &topic.partitions {
-        let offset = |of: Option<&i64>| of.map(i64::to_string).unwrap_or_default();
-        table.row([
-            p.index.to_string(),
-            if p.leader < 0 {
-                "NONE".into()
-            } else {
-                p.leader.to_string()
-            },
-            p.leader_epoch.to_string(),
-            list(&p.replicas),
-            list(&p.isr),
-            offset(first.get(&p.index)),
-            offset(end.get(&p.index)),
-        ]);
+/// Bytes of each partition at its leader; nothing of leaders that cannot be asked.
+fn sizes(cluster: &mut Cluster, topics: &[&Topic]) -> BTreeMap<(String, i32), u64> {
+    let mut leaders = BTreeMap::new();
+    for topic in topics {
+        for p in topic.partitions.iter().filter(|p| p.leader >= 0) {
+            leaders.insert((topic.name.as_str(), p.index), p.leader);
+        }
     }
-    print!("{table}");
-    describe_configs(cluster, &topic, all_configs)
-}
-
-fn describe_configs(cluster: &mut Cluster, topic: &Topic, all: bool) -> Result<()> {
-    let resource = message!(DescribeConfigsResource {
-        resource_type: TOPIC_RESOURCE,
-        resource_name: StrBytes::from(topic.name.as_str()),
-        configuration_keys: None,
-    });
-    let request = message!(DescribeConfigsRequest {
-        resources: vec![resource]
-    });
-    let mut table = Table::new(&["CONFIG", "VALUE", "FROM"]);
-    let mut rows = 0;
-    for result in cluster.any()?.call(&request)?.results {
-        let what = || format!("describe the configuration of '{}'", topic.name);
-        ClientError::check(what, result.error_code, result.error_message.as_deref())?;
-        for config in result.configs {
-            let is_default = config.config_source >= DEFAULT_SOURCES_FROM;
-            if all || !is_default {
-                rows += 1;
-                table.row([
-                    config.name.to_string(),
-                    config
-                        .value
-                        .map(|value| value.to_string())
-                        .unwrap_or_default(),
-                    if is_default {
-                        "default".into()
-                    } else {
-                        "topic".into()
-                    },
-                ]);
+    let mut nodes: Vec<i32> = leaders.values().copied().collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    let mut sizes = BTreeMap::new();
+    for node in nodes {
+        // An answer without sizes is better than none.
+        let dirs = directories(cluster, [node], Some(topics)).unwrap_or_default();
+        for replica in dirs.into_iter().flat_map(|dir| dir.replicas) {
+            if leaders.get(&(replica.topic.as_str(), replica.partition)) == Some(&node) {
+                *sizes.entry((replica.topic, replica.partition)).or_default() += replica.bytes;
             }
         }
     }
-    if rows > 0 {
-        print!("{table}");
-    }
-    Ok(())
+    sizes
 }
 
-fn delete(cluster: &mut Cluster, name: &str) -> Result<()> {
-    // Names the nearest topic if there is none of this name, which the broker would not do.
-    cluster.topic(name)?;
+fn describe(cluster: &mut Cluster, name: &str, all_configs: bool) -> Result<Answer> {
+    let topic = cluster.topic(name)?;
+    let led = led(&topic);
+    let first = list_offsets(cluster, &topic, &led, EARLIEST)?;
+    let end = list_offsets(cluster, &topic, &led, LATEST)?;
+    let sizes = sizes(cluster, &[&topic]);
+    let mut rows = Rows::of(&[
+        "partition",
+        "leader",
+        "leader_epoch",
+        "replicas",
+        "isr",
+        "first_offset",
+        "end_offset",
+        "bytes",
+    ]);
+    for p in &topic.partitions {
+        let ids = |ids: &[i32]| ids.iter().copied().collect::<Cell>();
+        let bytes = sizes.get(&(topic.name.clone(), p.index));
+        rows.add([
+            p.index.into(),
+            Cell::id(p.leader).alarm(p.leader < 0),
+            p.leader_epoch.into(),
+            ids(&p.replicas),
+            ids(&p.isr).alarm(p.isr.len() < p.replicas.len()),
+            first.get(&p.index).copied().into(),
+            end.get(&p.index).copied().into(),
+            bytes.map_or(Cell::Null, |bytes| Cell::Bytes(*bytes)),
+        ]);
+    }
+    let id = (topic.id != TopicId::ZERO).then(|| topic.id.to_string());
+    Ok(Answer::new()
+        .field("topic", name)
+        .field("id", id)
+        .field("internal", topic.internal)
+        .field("bytes", Cell::Bytes(sizes.values().sum()))
+        .rows("partitions", rows)
+        .rows(
+            "configs",
+            configs::describe(cluster, Kind::Topic, name, all_configs)?,
+        ))
+}
+
+/// The partitions that have a leader.
+fn led(topic: &Topic) -> Vec<i32> {
+    let led = topic.partitions.iter().filter(|p| p.leader >= 0);
+    led.map(|p| p.index).collect()
+}
+
+fn delete(
+    cluster: &mut Cluster,
+    output: Output,
+    names: &[String],
+    matching: Option<&Pattern>,
+    sure: bool,
+) -> Outcome {
+    let mut doomed = Vec::new();
+    match matching {
+        Some(pattern) => {
+            let mut found = cluster.topics()?;
+            found.retain(|topic| !topic.internal && pattern.finds(topic.name.as_bytes()));
+            if found.is_empty() {
+                return Err("no topic's name matches; `millracectl topics list` shows them".into());
+            }
+            if !sure {
+                let question =
+                    format!("Delete these {} topics and all their records?", found.len());
+                output.confirm(&doomed_answer(cluster, &found)?, &question, sure)?;
+            }
+            doomed.extend(found.into_iter().map(|topic| topic.name));
+        }
+        None => {
+            for name in names {
+                // Names the nearest topic if there is none of this name, which the broker would not do.
+                doomed.push(cluster.topic(name)?.name);
+            }
+        }
+    }
+    let mut deleted = Vec::new();
+    for name in doomed {
+        if let Err(error) = delete_one(cluster, &name) {
+            output.show(&Answer::new().field("deleted", Cell::from_iter(deleted)))?;
+            return Err(error.into());
+        }
+        deleted.push(name);
+    }
+    output.show(&Answer::new().field("deleted", Cell::from_iter(deleted)))
+}
+
+fn doomed_answer(cluster: &mut Cluster, topics: &[Topic]) -> Result<Answer> {
+    let all: Vec<&Topic> = topics.iter().collect();
+    let sizes = sizes(cluster, &all);
+    let mut rows = Rows::of(&["topic", "partitions", "records", "bytes"]);
+    for topic in topics {
+        let led = led(topic);
+        let first = list_offsets(cluster, topic, &led, EARLIEST)?;
+        let end = list_offsets(cluster, topic, &led, LATEST)?;
+        let records = end
+            .iter()
+            .map(|(index, end)| end - first.get(index).unwrap_or(end))
+            .sum::<i64>();
+        let of_topic = sizes.iter().filter(|((name, _), _)| *name == topic.name);
+        rows.add([
+            Cell::from(&topic.name),
+            topic.partitions.len().into(),
+            records.into(),
+            Cell::Bytes(of_topic.map(|(_, bytes)| bytes).sum()),
+        ]);
+    }
+    Ok(Answer::new().rows("topics", rows))
+}
+
+fn delete_one(cluster: &mut Cluster, name: &str) -> Result<()> {
     let conn = cluster.controller()?;
     let version = conn.version::<DeleteTopicsRequest>()?;
     let mut request = message!(DeleteTopicsRequest {
@@ -190,7 +255,6 @@ fn delete(cluster: &mut Cluster, name: &str) -> Result<()> {
         let what = || format!("delete topic '{name}'");
         ClientError::check(what, result.error_code, result.error_message.as_deref())?;
     }
-    println!("deleted {name}");
     Ok(())
 }
 
@@ -198,12 +262,19 @@ fn alter(
     cluster: &mut Cluster,
     name: &str,
     partitions: Option<i32>,
-    set: &[(String, String)],
-    unset: &[String],
-) -> Result<()> {
+    changes: &Changes,
+) -> Outcome<Answer> {
+    if partitions.is_none() && changes.is_empty() {
+        return Err(Failure::new(
+            crate::failure::Status::CommandLine,
+            "nothing to change: give --partitions, --set or --unset",
+        ));
+    }
     cluster.topic(name)?;
-    if !set.is_empty() || !unset.is_empty() {
-        alter_configs(cluster, name, set, unset)?;
+    let mut answer = Answer::new().field("altered", name);
+    if !changes.is_empty() {
+        configs::alter(cluster, Kind::Topic, name, changes)?;
+        answer = changes.answer(answer);
     }
     if let Some(count) = partitions {
         let topic = message!(CreatePartitionsTopic {
@@ -219,38 +290,114 @@ fn alter(
             let what = || format!("change the number of partitions of '{name}'");
             ClientError::check(what, result.error_code, result.error_message.as_deref())?;
         }
-        println!("{name} has {count} partitions now");
+        answer = answer.field("partitions", count);
     }
-    Ok(())
+    Ok(answer)
 }
 
-fn alter_configs(
+fn delete_records(
     cluster: &mut Cluster,
-    name: &str,
-    set: &[(String, String)],
-    unset: &[String],
-) -> Result<()> {
-    let change = |key: &str, operation: i8, value: Option<&str>| {
-        message!(AlterableConfig {
-            name: StrBytes::from(key),
-            config_operation: operation,
-            value: value.map(StrBytes::from),
-        })
-    };
-    let sets = set.iter().map(|(key, value)| change(key, SET, Some(value)));
-    let deletes = unset.iter().map(|key| change(key, DELETE, None));
-    let resource = message!(AlterConfigsResource {
-        resource_type: TOPIC_RESOURCE,
-        resource_name: StrBytes::from(name),
-        configs: sets.chain(deletes).collect(),
-    });
-    let request = message!(IncrementalAlterConfigsRequest {
-        resources: vec![resource]
-    });
-    for result in cluster.controller()?.call(&request)?.responses {
-        let what = || format!("change the configuration of '{name}'");
-        ClientError::check(what, result.error_code, result.error_message.as_deref())?;
+    output: Output,
+    topic: &Topic,
+    indexes: &[i32],
+    before: Start,
+    sure: bool,
+) -> Outcome<Answer> {
+    let plan = places(cluster, topic, indexes, before, |_| None)?;
+    let mut rows = Rows::of(&[
+        "partition",
+        "first_offset",
+        "before_offset",
+        "end_offset",
+        "records",
+    ]);
+    for (index, place) in &plan {
+        let records = place.at - place.first;
+        let cells = [place.first, place.at, place.end, records];
+        rows.add(std::iter::once((*index).into()).chain(cells.map(Cell::from)));
     }
-    println!("changed the configuration of {name}");
-    Ok(())
+    let records = plan
+        .values()
+        .map(|place| place.at - place.first)
+        .sum::<i64>();
+    let shown = Answer::new()
+        .field("topic", &topic.name)
+        .rows("partitions", rows);
+    output.confirm(
+        &shown,
+        &format!("Delete these {records} records for good?"),
+        sure,
+    )?;
+
+    let left = cluster.retry(|cluster| {
+        let topic = cluster.topic(&topic.name)?;
+        delete_before(cluster, &topic, &plan)
+    })?;
+    let mut rows = Rows::of(&["partition", "first_offset"]);
+    for (index, first) in left {
+        rows.add([index.into(), first.into()]);
+    }
+    Ok(Answer::new()
+        .field("topic", &topic.name)
+        .field("deleted_records", records)
+        .rows("partitions", rows))
+}
+
+/// Deletes what is before the places; the first offsets then, by partition.
+fn delete_before(
+    cluster: &mut Cluster,
+    topic: &Topic,
+    plan: &BTreeMap<i32, Place>,
+) -> Result<BTreeMap<i32, i64>> {
+    let mut left = BTreeMap::new();
+    for (leader, indexes) in topic.by_leader(plan.keys().copied())? {
+        let partitions = indexes.iter().map(|index| {
+            message!(DeleteRecordsPartition {
+                partition_index: *index,
+                offset: plan[index].at
+            })
+        });
+        let asked = message!(DeleteRecordsTopic {
+            name: StrBytes::from(topic.name.as_str()),
+            partitions: partitions.collect(),
+        });
+        let request = message!(DeleteRecordsRequest {
+            topics: vec![asked],
+            timeout_ms: CHANGE_TIMEOUT_MS
+        });
+        let answers = cluster.node(leader)?.call(&request)?.topics;
+        for answer in answers.iter().flat_map(|topic| &topic.partitions) {
+            let index = answer.partition_index;
+            let what = || format!("delete records of {}-{index}", topic.name);
+            ClientError::check(what, answer.error_code, None)?;
+            left.insert(index, answer.low_watermark);
+        }
+    }
+    Ok(left)
+}
+
+fn offsets(cluster: &mut Cluster, name: &str, at: Option<Start>, wanted: &[i32]) -> Result<Answer> {
+    let topic = cluster.topic(name)?;
+    let indexes = indexes(&topic, wanted)?;
+    let answer = Answer::new().field("topic", name);
+    let Some(at) = at else {
+        let places = places(cluster, &topic, &indexes, Start::End, |_| None)?;
+        let mut rows = Rows::of(&["partition", "first_offset", "end_offset"]);
+        for (index, place) in places {
+            rows.add([index.into(), place.first.into(), place.end.into()]);
+        }
+        return Ok(answer.rows("partitions", rows));
+    };
+    let places = places(cluster, &topic, &indexes, at, |_| None)?;
+    let times = match at.time_ms() {
+        Some(time) => find_offsets(cluster, &topic, &indexes, time)?,
+        None => BTreeMap::new(),
+    };
+    let mut rows = Rows::of(&["partition", "offset", "timestamp_ms"]);
+    for (index, place) in places {
+        let time = times.get(&index).filter(|found| found.offset >= 0);
+        let time = time.map_or(Cell::Null, |found| Cell::Time(found.timestamp));
+        rows.add([index.into(), place.at.into(), time]);
+    }
+    Ok(answer.rows("partitions", rows))
 }

@@ -1,5 +1,6 @@
 """Orderly ends and disorderly starts: SIGTERM under load, and two brokers that want the same thing."""
 
+import json
 import os
 import re
 import signal
@@ -48,9 +49,9 @@ def said_of_stores(server: Broker, logs_from: int) -> list[str]:
 
 def listed_of_stores(server: Broker) -> list[str]:
     """The same as `millracectl store ls` has it."""
-    done = subprocess.run([paths.binary("millracectl"), "store", "ls", str(server.data)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([paths.binary("millracectl"), "store", "ls", "--json", str(server.data)], capture_output=True, text=True, timeout=60)
     equal(done.returncode, 0, f"millracectl: {done.stdout}{done.stderr}")
-    return re.findall(r"store-\d+: .*; (new|stopped cleanly|was not stopped cleanly)", done.stdout)
+    return [store["left"] for store in json.loads(done.stdout)["stores"]]
 
 
 if KIND.name == "millrace":  # Kafka keeps a file for it.

@@ -1,27 +1,50 @@
-//! The command line of `millracectl`.
+//! The command line of `millracectl`: what is common to all commands, and the list of them.
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use millrace::record::Codec;
 use millrace::runtime::version::version;
-use millrace::store::LogLabel;
 
-use crate::start::Start;
+use crate::answer::Answer;
+use crate::failure::{Failure, Outcome, STATUSES, Status};
+
+mod cluster;
+mod configs;
+mod groups;
+mod profiles;
+mod records;
+mod store;
+mod topics;
+mod transactions;
+
+pub use cluster::{ClusterCommand, LogDirs};
+pub use configs::{Configs, Kind};
+pub use groups::Groups;
+pub use profiles::Profiles;
+pub use records::{Consume, Input, Produce};
+pub use store::{Pick, StoreCommand};
+pub use topics::Topics;
+pub use transactions::Transactions;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| version(option_env!("MILLRACE_COMMIT")));
 
 /// Operates a Kafka cluster: topics, groups, records, and Millrace's stores.
 #[derive(Debug, Parser)]
-#[command(name = "millracectl", version = VERSION.as_str(), about, long_about = None)]
+#[command(name = "millracectl", version = VERSION.as_str(), about, long_about = None, after_long_help = STATUSES)]
 pub struct Cli {
-    /// Brokers to ask first, comma-separated host:port
-    #[arg(long, global = true, default_value = "127.0.0.1:9092")]
-    pub bootstrap: String,
+    /// Brokers to ask first, comma-separated host:port; 127.0.0.1:9092 if nothing says which cluster
+    #[arg(long, global = true)]
+    pub bootstrap: Option<String>,
+    /// A cluster that `profiles` has given a name; MILLRACE_CLUSTER in the environment if absent
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "bootstrap")]
+    pub cluster: Option<String>,
     /// Seconds to wait for a connection or an answer
     #[arg(long, global = true, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
+    /// For programs: one line of JSON for each answer or record
+    #[arg(long, global = true)]
+    pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -30,224 +53,103 @@ pub struct Cli {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Topics: list, create, describe, delete, alter
+    /// Topics: their partitions, settings, offsets and records
     #[command(subcommand)]
     Topics(Topics),
-    /// Consumer groups: list, describe, delete, reset-offsets
+    /// Consumer groups: their members, offsets and lag
     #[command(subcommand)]
     Groups(Groups),
-    /// Send each line of the standard input as a record
+    /// Send lines of text as records
     Produce(Produce),
     /// Print records
     Consume(Consume),
-    /// Show the brokers and what they can do
-    Cluster,
+    /// Settings of topics, brokers and groups
+    #[command(subcommand)]
+    Configs(Configs),
+    /// Transactions: their state, and those that hang
+    #[command(subcommand)]
+    Transactions(Transactions),
+    /// The brokers: what they can do, whether they are well, who decides, what is on their disks
+    Cluster {
+        /// What of that.
+        #[command(subcommand)]
+        command: Option<ClusterCommand>,
+    },
+    /// Which replica lies in which directory, and how large it is
+    Logdirs(LogDirs),
     /// Show where the time of requests goes: stage by stage at the median, at the 99th percentile and at
     /// worst, and the slowest requests
     Explain(Explain),
+    /// Names for clusters
+    #[command(subcommand)]
+    Profiles(Profiles),
     /// Look into the store files of a Millrace broker that is not running
     #[command(subcommand)]
     Store(StoreCommand),
 }
 
-/// `store`
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// What is in them
-    Ls {
-        /// The broker's data directory
-        directory: PathBuf,
-    },
-    /// Make a raw block device blank, so that millrace.store.devices takes it
-    Format {
-        /// The device
-        device: PathBuf,
-        /// Also if it holds something, which is lost
-        #[arg(long)]
-        erase: bool,
-    },
-    /// Read every batch and check it
-    Check {
-        /// The broker's data directory
-        directory: PathBuf,
-        /// Which partitions.
-        #[command(flatten)]
-        pick: Pick,
-    },
-    /// Write partitions as Kafka keeps them: TOPIC-PARTITION/OFFSET.log, .index, .timeindex
-    Export {
-        /// The broker's data directory
-        directory: PathBuf,
-        /// Directory to write into
-        out: PathBuf,
-        /// Which partitions.
-        #[command(flatten)]
-        pick: Pick,
-    },
-    /// Export what can still be read of stores that the broker refuses, and say what cannot. Nothing is changed
-    Salvage {
-        /// The broker's data directory
-        directory: PathBuf,
-        /// Directory to write into
-        #[arg(long = "to", value_name = "OUT")]
-        out: PathBuf,
-        /// Which partitions.
-        #[command(flatten)]
-        pick: Pick,
-    },
-}
-
-/// Which partitions of a store.
+/// Changes of a configuration.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Pick {
-    /// Topic; all if absent
-    #[arg(long)]
-    pub topic: Option<String>,
-    /// Partition; all if absent
-    #[arg(long)]
-    pub partition: Option<i32>,
+pub struct Changes {
+    /// Setting to change, repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub set: Vec<(String, String)>,
+    /// Setting to return to its default, repeatable
+    #[arg(long, value_name = "KEY")]
+    pub unset: Vec<String>,
 }
 
-impl Pick {
-    /// Whether this partition is among them.
-    pub fn takes(&self, label: &LogLabel) -> bool {
-        self.topic
-            .as_ref()
-            .is_none_or(|topic| *topic == label.topic)
-            && self
-                .partition
-                .is_none_or(|partition| partition == label.partition)
+impl Changes {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.unset.is_empty()
+    }
+
+    /// An error if there are none.
+    pub fn required(&self) -> Outcome {
+        if self.is_empty() {
+            let text = "nothing to change: give --set or --unset";
+            return Err(Failure::new(Status::CommandLine, text));
+        }
+        Ok(())
+    }
+
+    /// Says what was changed.
+    pub fn answer(&self, answer: Answer) -> Answer {
+        answer
+            .field(
+                "set",
+                self.set
+                    .iter()
+                    .map(|(key, _)| key)
+                    .collect::<crate::answer::Cell>(),
+            )
+            .field("unset", self.unset.iter().collect::<crate::answer::Cell>())
     }
 }
 
-/// `topics`
-#[derive(Debug, Subcommand)]
-pub enum Topics {
-    /// Names, partitions and replicas
-    List {
-        /// Also the cluster's own topics
-        #[arg(long)]
-        internal: bool,
-    },
-    /// Make a topic
-    Create {
-        /// Its name
-        name: String,
-        /// Number of partitions, -1 for the broker's default
-        #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
-        partitions: i32,
-        /// Number of replicas, -1 for the broker's default
-        #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
-        replication: i16,
-        /// Configuration, repeatable
-        #[arg(long = "config", value_name = "KEY=VALUE", value_parser = parse_pair)]
-        configs: Vec<(String, String)>,
-    },
-    /// Partitions with leaders and offsets, and the configuration that differs from the default
-    Describe {
-        /// Topics
-        #[arg(required = true)]
-        names: Vec<String>,
-        /// Also configuration that is the default
-        #[arg(long)]
-        all_configs: bool,
-    },
-    /// Delete topics and all their records
-    Delete {
-        /// Topics
-        #[arg(required = true)]
-        names: Vec<String>,
-    },
-    /// Change the configuration or add partitions
-    Alter {
-        /// The topic
-        name: String,
-        /// New number of partitions in all
-        #[arg(long)]
-        partitions: Option<i32>,
-        /// Configuration to set, repeatable
-        #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
-        set: Vec<(String, String)>,
-        /// Configuration to return to its default, repeatable
-        #[arg(long, value_name = "KEY")]
-        unset: Vec<String>,
-    },
-}
-
-/// `groups`
-#[derive(Debug, Subcommand)]
-pub enum Groups {
-    /// All groups of all brokers
-    List,
-    /// Members, offsets and lag
-    Describe {
-        /// The group
-        group: String,
-    },
-    /// Delete groups without members, and their offsets
-    Delete {
-        /// Groups
-        #[arg(required = true)]
-        groups: Vec<String>,
-    },
-    /// Move a group's offsets; the group must have no members. Shows the plan; --execute does it
-    ResetOffsets {
-        /// The group
-        group: String,
-        /// The topic
-        #[arg(long)]
-        topic: String,
-        /// Partitions, all if absent; repeatable
-        #[arg(long = "partition")]
-        partitions: Vec<i32>,
-        /// beginning, end, an offset, +n or -n from the current offset, or a time as
-        /// @1700000000000 (ms) or @2026-01-31T12:00:00Z
-        #[arg(long, allow_hyphen_values = true)]
-        to: Start,
-        /// Do it
-        #[arg(long)]
-        execute: bool,
-    },
-}
-
-/// `produce`
-#[derive(Args, Debug)]
-pub struct Produce {
-    /// The topic
-    pub topic: String,
-    /// Text between key and value; a line without it has no key
-    #[arg(long, short = 'K')]
-    pub key_separator: Option<String>,
-    /// Partition; by key (as Kafka's clients choose it), or in turn without a key, if absent
+/// What is asked before something is lost.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Sure {
+    /// Do it without a question
     #[arg(long, short)]
-    pub partition: Option<i32>,
-    /// Compression: none, gzip, snappy, lz4 or zstd
-    #[arg(long, default_value = "none", value_parser = parse_codec)]
-    pub codec: Codec,
+    pub yes: bool,
 }
 
-/// `consume`
-#[derive(Args, Debug)]
-pub struct Consume {
-    /// The topic
-    pub topic: String,
-    /// Partitions, all if absent; repeatable
-    #[arg(long = "partition", short)]
-    pub partitions: Vec<i32>,
-    /// beginning, end, an offset, -n for the last n of each partition, or a time as
-    /// @1700000000000 (ms) or @2026-01-31T12:00:00Z
-    #[arg(long, short = 'o', default_value = "end", allow_hyphen_values = true)]
-    pub from: Start,
-    /// Stop after this many records
-    #[arg(long, short = 'n')]
-    pub count: Option<u64>,
-    /// Stop at the end of what is there now
-    #[arg(long, short = 'e')]
-    pub exit_at_end: bool,
-    /// %k key, %v value, %t topic, %p partition, %o offset, %T timestamp (ms), %h headers, %%;
-    /// \n, \t, \\ as usual
-    #[arg(long, short, default_value = "%v\\n")]
-    pub format: String,
+/// Whether to look once, or again and again.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Watch {
+    /// Look again every so many seconds (2 without a number)
+    #[arg(long, short, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    watch: Option<u64>,
+}
+
+impl Watch {
+    /// The time between two looks.
+    pub fn every(self) -> Option<Duration> {
+        self.watch.map(Duration::from_secs)
+    }
 }
 
 /// `explain`
@@ -265,9 +167,6 @@ pub struct Explain {
     /// How many of the slowest requests to show, of each kind
     #[arg(long, short = 'n', default_value_t = 5)]
     pub slowest: usize,
-    /// One line of JSON for each broker
-    #[arg(long)]
-    pub json: bool,
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {
@@ -277,9 +176,9 @@ fn parse_pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn parse_codec(text: &str) -> Result<Codec, String> {
-    let names = Codec::ALL.map(Codec::name).join(", ");
-    Codec::from_name(text).ok_or_else(|| format!("'{text}' is no codec; known are {names}"))
+fn parse_span(text: &str) -> Result<i64, String> {
+    crate::time::parse_span(text)
+        .ok_or_else(|| format!("'{text}' is no span such as 90s, 15m, 24h or 7d"))
 }
 
 #[cfg(test)]
@@ -287,6 +186,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::start::Start;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
@@ -302,7 +202,7 @@ mod tests {
         let cli =
             parse("millracectl topics create t --partitions 3 --config a=b=c --bootstrap h:1")
                 .unwrap();
-        assert_eq!(cli.bootstrap, "h:1");
+        assert_eq!(cli.bootstrap.as_deref(), Some("h:1"));
         let Command::Topics(Topics::Create {
             name,
             partitions,
@@ -344,6 +244,16 @@ mod tests {
             "millracectl topics describe",
             "millracectl topics create t --config x",
             "millracectl consume t --from yesterday",
+            "millracectl consume t --grep (",
+            "millracectl consume t --format %x",
+            "millracectl consume t --json --format %v",
+            "millracectl topics delete",
+            "millracectl topics delete t --matching t",
+            "millracectl groups reset g --to end --partition 1",
+            "millracectl configs describe cluster x",
+            "millracectl produce t --acks 2",
+            "millracectl topics list --cluster a --bootstrap b:1",
+            "millracectl transactions hanging --older-than soon",
             "millracectl produce t --codec x",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

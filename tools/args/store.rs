@@ -1,0 +1,76 @@
+//! The command line of `store`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use millrace::store::LogLabel;
+
+/// `store`
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// What is in them
+    Ls {
+        /// The broker's data directory
+        directory: PathBuf,
+    },
+    /// Make a raw block device blank, so that millrace.store.devices takes it
+    Format {
+        /// The device
+        device: PathBuf,
+        /// Also if it holds something, which is lost
+        #[arg(long)]
+        erase: bool,
+    },
+    /// Read every batch and check it
+    Check {
+        /// The broker's data directory
+        directory: PathBuf,
+        /// Which partitions.
+        #[command(flatten)]
+        pick: Pick,
+    },
+    /// Write partitions as Kafka keeps them: TOPIC-PARTITION/OFFSET.log, .index, .timeindex
+    Export {
+        /// The broker's data directory
+        directory: PathBuf,
+        /// Directory to write into
+        out: PathBuf,
+        /// Which partitions.
+        #[command(flatten)]
+        pick: Pick,
+    },
+    /// Export what can still be read of stores that the broker refuses, and say what cannot. Nothing is changed
+    Salvage {
+        /// The broker's data directory
+        directory: PathBuf,
+        /// Directory to write into
+        #[arg(long = "to", value_name = "OUT")]
+        out: PathBuf,
+        /// Which partitions.
+        #[command(flatten)]
+        pick: Pick,
+    },
+}
+
+/// Which partitions of a store.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Pick {
+    /// Topic; all if absent
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Partition; all if absent
+    #[arg(long)]
+    pub partition: Option<i32>,
+}
+
+impl Pick {
+    /// Whether this partition is among them.
+    pub fn takes(&self, label: &LogLabel) -> bool {
+        self.topic
+            .as_ref()
+            .is_none_or(|topic| *topic == label.topic)
+            && self
+                .partition
+                .is_none_or(|partition| partition == label.partition)
+    }
+}
