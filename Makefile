@@ -27,7 +27,7 @@ BIN    := $(TARGET)/release
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 COMMIT  = $(shell git describe --always --abbrev=12 --exclude='*' --dirty=+ 2>/dev/null)
 
-.PHONY: help python3 setup build release install deb run cluster node test clients crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build release install deb run cluster node test clients conformance crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -108,6 +108,9 @@ test: python3 ## Everything: setup, build, lint, unit tests, simulator, fuzzing,
 
 clients: build ## Only the real clients (tests/clients/run --help says more)
 	@tests/clients/run
+
+conformance: build ## Every client asked to do the same, here and on Apache Kafka: writes tests/conformance/MATRIX.md
+	@tests/conformance/run --page
 
 crash: build ## Only the crash tests (tests/crash/run --help says more)
 	@tests/crash/run
