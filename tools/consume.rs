@@ -1,17 +1,22 @@
 //! `consume`: prints records.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use millrace::record::{self, Record};
-use millrace_client::{BATCH_BYTES_MAX, Cluster, Position, Reader};
+use millrace::runtime::sys;
+use millrace_client::{BATCH_BYTES_MAX, Cluster, Position, Reader, Topic};
 
 use crate::answer::Output;
 use crate::args::Consume;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, Status};
 use crate::format::Format;
+use crate::membership::{Change, Membership};
 use crate::pattern::Pattern;
 use crate::record_json::to_json;
 use crate::start::{Start, indexes, places};
@@ -19,11 +24,22 @@ use crate::start::{Start, indexes, places};
 /// How long one fetch may wait.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
+/// How often is looked whether partitions were given, while there are none.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Runs the command.
 pub fn run(mut cluster: Cluster, output: Output, args: &Consume, timeout: Duration) -> Outcome {
     let topic = cluster.topic(&args.topic)?;
     let indexes = indexes(&topic, &args.partitions)?;
-    let begin = places(&mut cluster, &topic, &indexes, args.from, |_| None)?;
+    let mut member = args
+        .group
+        .as_ref()
+        .map(|group| Membership::new(group, &topic));
+    // As a member it is told what to read.
+    let begin = match &member {
+        None => places(&mut cluster, &topic, &indexes, args.from, |_| None)?,
+        Some(_) => BTreeMap::new(),
+    };
     let to = args.to.or(args.exit_at_end.then_some(Start::End));
     let ends: Option<BTreeMap<i32, i64>> = match to {
         Some(to) => {
@@ -41,24 +57,39 @@ pub fn run(mut cluster: Cluster, output: Output, args: &Consume, timeout: Durati
         partition,
         offset: place.at,
     });
-    let mut reader = Reader::new(cluster, topic, positions, MAX_WAIT, timeout);
+    let mut reader = Reader::new(cluster, topic.clone(), positions, MAX_WAIT, timeout);
     let mut printer = Printer {
         out: BufWriter::new(io::stdout().lock()),
         topic: &args.topic,
         form: Form::of(output, args),
         grep: args.grep.as_ref(),
         left: args.count.unwrap_or(u64::MAX),
+        next: BTreeMap::new(),
         failure: None,
     };
+    let stop = member.as_ref().map(|_| stopped_by_signals());
     loop {
+        if let Some(member) = member.as_mut().filter(|member| member.is_due()) {
+            take_turn(member, &mut reader, &mut printer, &topic, args.from)?;
+        }
         for (partition, end) in ends.iter().flatten() {
             let at = reader.positions().get(partition);
             if at.is_some_and(|at| at >= end) {
                 reader.finish(*partition);
             }
         }
-        if printer.left == 0 || reader.positions().is_empty() {
-            return printer.flush();
+        let given = member
+            .as_ref()
+            .is_none_or(|member| ends.is_some() && member.has_some());
+        let stopped = stop
+            .as_ref()
+            .is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if printer.left == 0 || stopped || (reader.positions().is_empty() && given) {
+            break;
+        }
+        if reader.positions().is_empty() {
+            std::thread::sleep(PAUSE);
+            continue;
         }
         reader.poll(|partition, wanted, batch| {
             let end = ends.as_ref().and_then(|ends| ends.get(&partition));
@@ -66,6 +97,63 @@ pub fn run(mut cluster: Cluster, output: Output, args: &Consume, timeout: Durati
         })?;
         printer.flush()?;
     }
+    printer.flush()?;
+    if let Some(mut member) = member {
+        if !member.commit(reader.cluster(), &printer.next)? {
+            member.heartbeat(reader.cluster())?;
+            if !member.commit(reader.cluster(), &printer.next)? {
+                return Err("others of the group have its partitions by now, and will read the last records again".into());
+            }
+        }
+        member.leave(reader.cluster())?;
+    }
+    Ok(())
+}
+
+/// What a member does from time to time: commits what was printed, says that it lives, and takes and lets go
+/// partitions as it is told. Where the group has no offset it begins at `from`.
+fn take_turn<W: Write>(
+    member: &mut Membership,
+    reader: &mut Reader,
+    printer: &mut Printer<'_, W>,
+    topic: &Topic,
+    from: Start,
+) -> Outcome {
+    member.commit(reader.cluster(), &printer.next)?;
+    let Change { gone, new } = member.heartbeat(reader.cluster())?;
+    for partition in gone {
+        reader.finish(partition);
+        printer.next.remove(&partition);
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let committed = member.positions(reader.cluster())?;
+    let new: Vec<i32> = new.into_iter().collect();
+    for (partition, place) in places(reader.cluster(), topic, &new, from, |_| None)? {
+        let offset = committed.get(&partition);
+        // What was committed may be deleted by now.
+        let offset = offset.map_or(place.at, |at| (*at).clamp(place.first, place.end));
+        reader.seek(Position { partition, offset });
+        // Where it begins is committed too, so that it is the same place for who comes next.
+        printer.next.insert(partition, offset);
+    }
+    Ok(())
+}
+
+/// Becomes true with the first signal that would end the process, so that a member can leave its group; the second
+/// one does end it.
+fn stopped_by_signals() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    sys::block_signals();
+    let stopping = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        let _first = sys::wait_for_signal();
+        stopping.store(true, Ordering::Relaxed);
+        let _second = sys::wait_for_signal();
+        std::process::exit(Status::Failed as i32);
+    });
+    stop
 }
 
 /// How a record is printed.
@@ -90,35 +178,49 @@ struct Printer<'a, W: Write> {
     form: Form<'a>,
     grep: Option<&'a Pattern>,
     left: u64,
+    /// The offset after what was dealt with, by partition.
+    next: BTreeMap<i32, i64>,
     failure: Option<String>,
 }
 
 impl<W: Write> Printer<'_, W> {
     fn print(&mut self, partition: i32, wanted: i64, end: i64, batch: &Bytes) {
-        let is_control = record::parse(batch).is_ok_and(|info| info.is_control());
-        if self.failure.is_some() || is_control {
-            return;
+        if self.failure.is_none()
+            && let Err(error) = self.try_print(partition, wanted, end, batch)
+        {
+            let place = format!("{}-{partition} from offset {wanted} on", self.topic);
+            self.failure = Some(format!("{place}: {error}"));
         }
-        let result = record::records(batch, BATCH_BYTES_MAX).and_then(|records| {
-            for record in records {
+    }
+
+    fn try_print(
+        &mut self,
+        partition: i32,
+        wanted: i64,
+        end: i64,
+        batch: &Bytes,
+    ) -> Result<(), Box<dyn Error>> {
+        let info = record::parse(batch)?;
+        if !info.is_control() {
+            for record in record::records(batch, BATCH_BYTES_MAX)? {
                 let record = record?;
-                if self.left > 0 && (wanted..end).contains(&record.offset) && self.wants(&record) {
-                    self.left -= 1;
-                    if let Err(error) = self.write(partition, &record) {
-                        self.left = 0;
-                        self.failure = Some(format!("cannot write: {error}"));
-                    }
+                if self.left == 0 || record.offset >= end {
+                    return Ok(());
                 }
+                if record.offset < wanted {
+                    continue;
+                }
+                if self.wants(&record) {
+                    self.left -= 1;
+                    self.write(partition, &record)?;
+                }
+                self.next.insert(partition, record.offset + 1);
             }
-            Ok(())
-        });
-        if let Err(error) = result {
-            let at = format!(
-                "{}-{partition} from offset {wanted} on: {error}",
-                self.topic
-            );
-            self.failure.get_or_insert(at);
         }
+        if self.left > 0 {
+            self.next.insert(partition, end.min(info.last_offset() + 1));
+        }
+        Ok(())
     }
 
     fn wants(&self, record: &Record) -> bool {
@@ -154,7 +256,13 @@ mod tests {
 
     use super::*;
 
-    fn printed(form: &str, grep: Option<&str>, range: std::ops::Range<i64>, count: u64) -> String {
+    /// What is printed of three records, and the offset after what was dealt with.
+    fn dealt_with(
+        form: &str,
+        grep: Option<&str>,
+        range: std::ops::Range<i64>,
+        count: u64,
+    ) -> (String, Option<i64>) {
         let mut builder = BatchBuilder::new(Codec::Gzip, 1000);
         let headers: [(&str, Option<&[u8]>); 2] = [("a", Some(b"1")), ("b", None)];
         builder.push(1000, Some(b"k0"), Some(b"v0"), &headers);
@@ -172,11 +280,37 @@ mod tests {
             },
             grep: grep.as_ref(),
             left: count,
+            next: BTreeMap::new(),
             failure: None,
         };
         printer.print(7, range.start, range.end, &builder.build());
         printer.flush().unwrap();
-        String::from_utf8(printer.out).unwrap()
+        (
+            String::from_utf8(printer.out).unwrap(),
+            printer.next.remove(&7),
+        )
+    }
+
+    fn printed(form: &str, grep: Option<&str>, range: std::ops::Range<i64>, count: u64) -> String {
+        dealt_with(form, grep, range, count).0
+    }
+
+    #[test]
+    fn what_was_dealt_with_is_what_a_group_commits() {
+        let next = |grep, range, count| dealt_with("%v", grep, range, count).1;
+        assert_eq!(next(None, 0..9, 9), Some(3));
+        assert_eq!(
+            next(None, 0..9, 2),
+            Some(2),
+            "the third one was not printed"
+        );
+        assert_eq!(
+            next(Some("nowhere"), 0..9, 1),
+            Some(3),
+            "looked at is dealt with"
+        );
+        assert_eq!(next(None, 0..2, 9), Some(2), "the end is not passed");
+        assert_eq!(next(None, 0..9, 0), None);
     }
 
     #[test]

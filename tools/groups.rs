@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_wire::offset_fetch_request::OffsetFetchRequestGroup;
-use kafka_wire::{DeleteGroupsRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest};
+use kafka_wire::{DeleteGroupsRequest, ListGroupsRequest};
 use kafka_wire_core::StrBytes;
 use millrace::base::ErrorCode;
 use millrace_client::{
@@ -15,13 +13,9 @@ use crate::answer::{Answer, Cell, Output, Rows};
 use crate::args::Groups;
 use crate::failure::{Failure, Outcome};
 use crate::members::{Described, described};
+use crate::offsets::{Committer, Offsets, commit, committed};
 use crate::start::{Place, Start, indexes, places};
 use crate::time::now_ms;
-
-/// Newest versions of OffsetCommit and OffsetFetch that name topics by name.
-const OFFSETS_BY_NAME_UNTIL: i16 = 9;
-/// From this version on, OffsetFetch asks for a list of groups.
-const FETCH_GROUPS_SINCE: i16 = 8;
 
 /// Runs the command.
 pub fn run(cluster: &mut Cluster, output: Output, command: &Groups) -> Outcome {
@@ -51,7 +45,8 @@ pub fn run(cluster: &mut Cluster, output: Output, command: &Groups) -> Outcome {
                 return output
                     .show(&answer.note("nothing changed; repeat with --execute to do it"));
             }
-            let done = cluster.retry(|cluster| commit(cluster, group, &plan));
+            let offsets = offsets(&plan);
+            let done = cluster.retry(|cluster| commit(cluster, group, Committer::NOBODY, &offsets));
             done.map_err(|error| has_members(group, error))?;
             output.show(&answer)
         }
@@ -117,9 +112,6 @@ fn describe(cluster: &mut Cluster, group: &str) -> Result<Answer> {
         .rows("offsets", rows))
 }
 
-/// Committed offsets, by topic and partition.
-type Offsets = BTreeMap<(String, i32), i64>;
-
 /// How far the group is behind in each partition that it has an offset of or a member for, and in all.
 fn lags(cluster: &mut Cluster, described: &Described, offsets: &Offsets) -> Result<(Rows, i64)> {
     let mut rows = Rows::of(&[
@@ -180,56 +172,6 @@ fn lags(cluster: &mut Cluster, described: &Described, offsets: &Offsets) -> Resu
         }
     }
     Ok((rows, sum))
-}
-
-/// All offsets that the group has committed.
-fn committed(cluster: &mut Cluster, group: &str) -> Result<Offsets> {
-    let conn = cluster.coordinator(group)?;
-    let version = conn.version_up_to::<OffsetFetchRequest>(OFFSETS_BY_NAME_UNTIL)?;
-    let id = StrBytes::from(group);
-    let request = if version >= FETCH_GROUPS_SINCE {
-        let asked = message!(OffsetFetchRequestGroup {
-            group_id: id,
-            member_id: None,
-            member_epoch: -1,
-            topics: None,
-        });
-        message!(OffsetFetchRequest {
-            groups: vec![asked]
-        })
-    } else {
-        message!(OffsetFetchRequest {
-            group_id: id,
-            topics: None
-        })
-    };
-    let response = conn.call_at(&request, version)?;
-    let what = || format!("ask for the offsets of group '{group}'");
-    ClientError::check(what, response.error_code, None)?;
-    let mut offsets = Offsets::new();
-    for topic in &response.topics {
-        for p in &topic.partitions {
-            ClientError::check(what, p.error_code, None)?;
-            offsets.insert(
-                (topic.name.to_string(), p.partition_index),
-                p.committed_offset,
-            );
-        }
-    }
-    for group in &response.groups {
-        ClientError::check(what, group.error_code, None)?;
-        for topic in &group.topics {
-            for p in &topic.partitions {
-                ClientError::check(what, p.error_code, None)?;
-                offsets.insert(
-                    (topic.name.to_string(), p.partition_index),
-                    p.committed_offset,
-                );
-            }
-        }
-    }
-    offsets.retain(|_, offset| *offset >= 0);
-    Ok(offsets)
 }
 
 fn delete(cluster: &mut Cluster, group: &str) -> Result<()> {
@@ -304,37 +246,15 @@ fn plan_answer(group: &str, plan: &[Move], executed: bool) -> Answer {
     answer.rows("offsets", rows)
 }
 
-fn commit(cluster: &mut Cluster, group: &str, plan: &[Move]) -> Result<()> {
-    let topics = plan.iter().map(|(topic, moves)| {
-        let partitions = moves.iter().map(|(partition, (_, place))| {
-            message!(OffsetCommitRequestPartition {
-                partition_index: *partition,
-                committed_offset: place.at,
-                committed_leader_epoch: -1,
-                committed_metadata: Some(StrBytes::from("")),
-            })
-        });
-        message!(OffsetCommitRequestTopic {
-            name: StrBytes::from(topic.name.as_str()),
-            partitions: partitions.collect(),
-        })
+/// The offsets that the group has afterwards.
+fn offsets(plan: &[Move]) -> Offsets {
+    let moves = plan.iter().flat_map(|(topic, moves)| {
+        let at = |(partition, (_, place)): (&i32, &(Option<i64>, Place))| {
+            ((topic.name.clone(), *partition), place.at)
+        };
+        moves.iter().map(at)
     });
-    let request = message!(OffsetCommitRequest {
-        group_id: StrBytes::from(group),
-        generation_id_or_member_epoch: -1,
-        group_instance_id: None,
-        topics: topics.collect(),
-    });
-    let conn = cluster.coordinator(group)?;
-    let version = conn.version_up_to::<OffsetCommitRequest>(OFFSETS_BY_NAME_UNTIL)?;
-    for topic in conn.call_at(&request, version)?.topics {
-        for partition in topic.partitions {
-            let index = partition.partition_index;
-            let what = || format!("commit the offset of {}-{index}", topic.name);
-            ClientError::check(what, partition.error_code, None)?;
-        }
-    }
-    Ok(())
+    moves.collect()
 }
 
 /// Why offsets could not be moved, as an operator can use it.

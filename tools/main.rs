@@ -25,6 +25,9 @@ mod groups;
 mod kafka_dir;
 mod logdirs;
 mod members;
+mod membership;
+mod metrics;
+mod offsets;
 mod pattern;
 mod produce;
 mod profiles;
@@ -33,6 +36,7 @@ mod start;
 mod store;
 mod table;
 mod time;
+mod top;
 mod topics;
 mod transactions;
 
@@ -74,6 +78,10 @@ fn run(cli: &Cli) -> Outcome {
         Command::Cluster { command } => cluster::run(&mut connect()?, output, *command),
         Command::Logdirs(args) => logdirs::run(&mut connect()?, output, args),
         Command::Explain(args) => explain::run(connect()?, output, args),
+        Command::Top(args) => {
+            let metrics = args.metrics.clone().or(profiles::chosen(cli)?.metrics);
+            top::run(&mut connect()?, output, args, metrics.as_deref(), timeout)
+        }
         Command::Profiles(command) => profiles::run(output, cli, command),
         Command::Store(command) => store::run(output, command),
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -238,6 +239,44 @@ def consumer_groups_show_lag_and_move():
 
 
 @test
+def a_group_goes_on_where_it_was():
+    topic, group = made(3), unique("ctl-member")
+    lines = [json.dumps({"value": str(n), "partition": n % 3}) + "\n" for n in range(9)]
+    answer("produce", topic, "--input", "json", stdin="".join(lines))
+
+    def read(*args: str) -> list[str]:
+        return ctl("consume", topic, "--group", group, "-o", "beginning", *args).split()
+    some = read("-n", "4")
+    equal(len(some), 4)
+    found = lag_of(group)
+    equal((found["type"], found["state"], found["members"], found["lag"]), ("consumer", "Empty", [], 5))
+    rest = read("-e")
+    equal(sorted(some + rest), [str(n) for n in range(9)], "each record once")
+    equal(lag_of(group)["lag"], 0)
+    equal(read("-e"), [])
+
+    # Two at once share the partitions; who is stopped leaves, and has committed what it printed.
+    command = [paths.binary("millracectl"), "--bootstrap", BOOTSTRAP, "consume", topic, "-g", group, "-f", "%p %v\n"]
+    members = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        def shared() -> bool:
+            given = [sum(len(partitions) for partitions in member["partitions"].values()) for member in lag_of(group)["members"]]
+            return sorted(given) == [1, 2]
+        eventually(shared, 40, "partitions for both")
+        answer("produce", topic, "--input", "json", stdin="".join(json.dumps({"value": "new", "partition": n}) + "\n" for n in range(3)))
+        eventually(lambda: lag_of(group)["lag"] == 0, 40, "all of it read")
+    finally:
+        for member in members:
+            member.send_signal(signal.SIGINT)
+    said = [member.communicate(timeout=30)[0].splitlines() for member in members]
+    equal([member.returncode for member in members], [0, 0])
+    equal(sorted(said[0] + said[1]), [f"{n} new" for n in range(3)])
+    equal(sorted(map(len, said)), [1, 2])
+    found = lag_of(group)
+    equal((found["state"], found["lag"]), ("Empty", 0))
+
+
+@test
 def transactions_are_told_and_aborted():
     topic, txn = made(2), unique("ctl-txn")
     producer = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": txn, "log_level": 2})
@@ -315,6 +354,27 @@ def the_cluster_says_how_it_is():
     health = json.loads(done.stdout)
     equal({problem["problem"] for problem in health["problems"]} - {"nearly-full"}, set())
     equal((done.returncode, health["healthy"]), (4, False) if health["problems"] else (0, True))
+
+
+@test
+def the_top_shows_what_goes_on():
+    topic, group = made(2), unique("ctl-top")
+    answer("produce", topic, stdin="a\n" * 10)
+    answer("groups", "reset", group, "--topic", topic, "--to", "beginning", "--execute")
+    command = [paths.binary("millracectl"), "--bootstrap", BOOTSTRAP, "top", "--every", "1", "-n", "3", "--rows", "1000", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as top:
+        looks = []
+        for line in top.stdout:
+            looks.append(json.loads(line))
+            answer("produce", topic, stdin="b\n" * 1000)
+    equal((top.returncode, len(looks)), (0, 3))
+    topics = [{one["topic"]: one for one in look["topics"]}[topic] for look in looks]
+    assert topics[0]["bytes"] > 0 and max(one["records_per_s"] for one in topics) > 0, topics
+    lags = [{one["group"]: one for one in look["groups"]}[group]["lag"] for look in looks]
+    assert lags[0] >= 10 and lags == sorted(lags) and lags[-1] >= 1010, lags
+    assert all(one["bytes"] > 0 and one["replicas"] > 0 for look in looks for one in look["nodes"]), looks[0]
+    assert "processes" not in looks[0]
+    assert "cannot read the metrics" in ctl("top", "--metrics", NOWHERE, "-n", "1", status=1)
 
 
 @test

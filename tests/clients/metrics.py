@@ -119,6 +119,27 @@ def a_deleted_topic_is_told_of_no_more():
 
 
 @test
+def the_top_reads_them():
+    with Watched() as server:
+        topic = unique("top")
+        make_topic(server.address, topic)
+        command = [paths.binary("millracectl"), "--bootstrap", server.address, "top", "--every", "1", "-n", "2", "--metrics", server.http, "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as top:
+            looks = []
+            for line in top.stdout:
+                looks.append(json.loads(line))
+                producer = Producer({"bootstrap.servers": server.address})
+                producer.produce(topic, b"x" * 100_000)
+                equal(producer.flush(20), 0)
+        equal((top.returncode, len(looks)), (0, 2))
+        for look in looks:
+            (process,) = look["processes"]
+            equal((process["listener"], process["node"]), (server.http, "1"))
+            assert process["memory"] > 1_000_000 and process["cpu_percent"] >= 0, process
+        assert looks[1]["processes"][0]["produced_per_s"] > 10_000, looks[1]
+
+
+@test
 def promtool_finds_nothing_to_say():
     with Watched() as server:
         make_topic(server.address, unique("metrics"), 1)

@@ -15,6 +15,7 @@ mod groups;
 mod profiles;
 mod records;
 mod store;
+mod top;
 mod topics;
 mod transactions;
 
@@ -24,6 +25,7 @@ pub use groups::Groups;
 pub use profiles::Profiles;
 pub use records::{Consume, Input, Produce};
 pub use store::{Pick, StoreCommand};
+pub use top::Top;
 pub use topics::Topics;
 pub use transactions::Transactions;
 
@@ -80,6 +82,8 @@ pub enum Command {
     /// Show where the time of requests goes: stage by stage at the median, at the 99th percentile and at
     /// worst, and the slowest requests
     Explain(Explain),
+    /// What goes on, again and again: records by topic, lag of groups, disks, and what nodes need
+    Top(Top),
     /// Names for clusters
     #[command(subcommand)]
     Profiles(Profiles),

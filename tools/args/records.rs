@@ -63,7 +63,11 @@ pub struct Consume {
     /// Partitions, all if absent; repeatable
     #[arg(long = "partition", short)]
     pub partitions: Vec<i32>,
-    /// Where to begin
+    /// As a member of this group, of the consumer protocol (KIP-848): its coordinator gives it partitions, and what
+    /// was printed is committed
+    #[arg(long, short, conflicts_with = "partitions")]
+    pub group: Option<String>,
+    /// Where to begin; as a member, where the group has no offset
     #[arg(
         long,
         short = 'o',

@@ -181,6 +181,16 @@ impl Reader {
         &self.positions
     }
 
+    /// The cluster, for other requests between polls.
+    pub fn cluster(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+
+    /// Reads a partition from here on.
+    pub fn seek(&mut self, at: Position) {
+        self.positions.insert(at.partition, at.offset);
+    }
+
     /// Stops reading a partition.
     pub fn finish(&mut self, partition: i32) {
         self.positions.remove(&partition);

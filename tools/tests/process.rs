@@ -54,3 +54,55 @@ fn a_store_that_a_process_writes_to_can_be_looked_into() {
         );
     }
 }
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_millracectl"))
+        .args(args)
+        .env_remove("MILLRACE_CLUSTER")
+        .env("XDG_CONFIG_HOME", env!("CARGO_TARGET_TMPDIR"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("ended")
+}
+
+#[test]
+fn statuses_tell_what_went_wrong() {
+    // Port 9 (discard) of the loopback is served nowhere these programs are run.
+    for (args, status, why) in [
+        (
+            &["topics", "list", "--bootstrap", "127.0.0.1:9"][..],
+            3,
+            "cannot reach broker",
+        ),
+        (
+            &["topics", "list", "--cluster", "nobodys"],
+            2,
+            "there is no cluster 'nobodys'",
+        ),
+        (&["topics"], 2, "Usage"),
+        (&["consume", "t", "--from", "soon"], 2, "neither beginning"),
+        (&["store", "ls", "/nowhere"], 1, "cannot read /nowhere"),
+    ] {
+        let done = run(args);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(status), "{args:?}: {said}");
+        assert!(said.contains(why), "{args:?}: {said}");
+        assert!(done.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn stores_are_told_as_one_object() {
+    let (data, _) = data();
+    let path = data.path().to_str().expect("text");
+    for (what, field) in [
+        ("ls", "\"stores\":[{\"path\":"),
+        ("check", "\"whole\":true"),
+    ] {
+        let done = run(&["store", what, path, "--json"]);
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(said.starts_with('{') && said.ends_with("}\n"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(field), "{said}");
+    }
+}
