@@ -10,6 +10,7 @@ use millrace_client::{ClientError, Cluster, Result, Topic, message};
 
 use crate::answer::{Answer, Cell, Output, Rows};
 use crate::args::ClusterCommand;
+use crate::configs;
 use crate::dirs::{Directory, directories};
 use crate::failure::{Failure, Outcome, Status};
 
@@ -98,12 +99,19 @@ impl Problems {
         self.0.push((kind, place.to_string(), what.to_string()));
     }
 
-    fn of_topics(&mut self, topics: &[Topic]) {
+    /// `min_isr` is how many replicas have to be in sync for `acks=all`, by topic, where it is known.
+    fn of_topics(&mut self, topics: &[Topic], min_isr: &BTreeMap<String, String>) {
         for topic in topics {
             for p in &topic.partitions {
                 let place = format!("{}-{}", topic.name, p.index);
                 if p.leader < 0 {
                     self.add("no-leader", place, "nobody can write or read it");
+                    continue;
+                }
+                let due = min_isr.get(&topic.name).and_then(|due| due.parse().ok());
+                if due.is_some_and(|due: usize| p.isr.len() < due) {
+                    let what = format!("{} in sync: acks=all is refused", p.isr.len());
+                    self.add("under-min-isr", place, what);
                 } else if p.isr.len() < p.replicas.len() {
                     let gone = p.replicas.iter().filter(|id| !p.isr.contains(id));
                     let gone: Vec<String> = gone.map(ToString::to_string).collect();
@@ -146,7 +154,19 @@ impl Problems {
 fn health(cluster: &mut Cluster) -> Result<(Answer, usize)> {
     let mut problems = Problems::default();
     let topics = cluster.topics()?;
-    problems.of_topics(&topics);
+    let lacking = |topic: &&Topic| {
+        topic
+            .partitions
+            .iter()
+            .any(|p| p.isr.len() < p.replicas.len())
+    };
+    let lacking: Vec<&str> = topics
+        .iter()
+        .filter(lacking)
+        .map(|topic| topic.name.as_str())
+        .collect();
+    let min_isr = configs::of_topics(cluster, &lacking, "min.insync.replicas")?;
+    problems.of_topics(&topics, &min_isr);
     let nodes: BTreeMap<i32, String> = cluster.brokers().clone();
     for (&node, address) in &nodes {
         match directories(cluster, [node], None) {
@@ -301,7 +321,7 @@ mod tests {
             ..Topic::default()
         };
         let mut problems = Problems::default();
-        problems.of_topics(&[topic]);
+        problems.of_topics(std::slice::from_ref(&topic), &BTreeMap::new());
         let found: Vec<(&str, &str)> = problems
             .0
             .iter()
@@ -309,6 +329,10 @@ mod tests {
             .collect();
         assert_eq!(found, [("out-of-sync", "t-1"), ("no-leader", "t-2")]);
         assert_eq!(problems.0[0].2, "not in sync: 2");
+        let mut strict = Problems::default();
+        strict.of_topics(&[topic], &BTreeMap::from([("t".into(), "2".into())]));
+        let kinds: Vec<&str> = strict.0.iter().map(|(kind, ..)| *kind).collect();
+        assert_eq!(kinds, ["under-min-isr", "no-leader"]);
     }
 
     #[test]

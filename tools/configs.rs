@@ -1,5 +1,7 @@
 //! `configs`: the settings of topics, brokers and groups, which other commands use too.
 
+use std::collections::BTreeMap;
+
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
@@ -10,6 +12,8 @@ use crate::answer::{Answer, Cell, Output, Rows};
 use crate::args::{Changes, Configs, Kind};
 use crate::failure::Outcome;
 
+/// Topics in one request for settings.
+const TOPICS_AT_ONCE: usize = 500;
 /// Operations of IncrementalAlterConfigs.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -134,6 +138,37 @@ pub fn describe(cluster: &mut Cluster, kind: Kind, name: &str, all: bool) -> Res
         }
     }
     Ok(rows)
+}
+
+/// One setting of these topics, as the brokers have it, by topic; what is not told is left out.
+pub fn of_topics(
+    cluster: &mut Cluster,
+    topics: &[&str],
+    key: &str,
+) -> Result<BTreeMap<String, String>> {
+    let mut values = BTreeMap::new();
+    for some in topics.chunks(TOPICS_AT_ONCE) {
+        let resources = some.iter().map(|topic| {
+            message!(DescribeConfigsResource {
+                resource_type: Kind::Topic.code(),
+                resource_name: StrBytes::from(*topic),
+                configuration_keys: Some(vec![StrBytes::from(key)]),
+            })
+        });
+        let request = message!(DescribeConfigsRequest {
+            resources: resources.collect()
+        });
+        for result in cluster.any()?.call(&request)?.results {
+            let found = result
+                .configs
+                .into_iter()
+                .find(|config| config.name.as_str() == key);
+            if let Some(value) = found.and_then(|config| config.value) {
+                values.insert(result.resource_name.to_string(), value.to_string());
+            }
+        }
+    }
+    Ok(values)
 }
 
 /// Changes its configuration: all of it or nothing.

@@ -283,6 +283,7 @@ fn ls(directory: &Path) -> Result<Seen, String> {
         "journal_used_bytes",
         "checkpoint",
         "left",
+        "details",
     ]);
     let mut problems = Problems::none();
     for entry in &stores {
@@ -303,6 +304,11 @@ fn ls(directory: &Path) -> Result<Seen, String> {
             ]);
         }
         let usage = opened.store.usage();
+        let how_left = opened.report.how_left();
+        let (left, details) = match how_left.split_once(": ") {
+            Some((left, details)) => (left, Some(details)),
+            None => (how_left.as_str(), None),
+        };
         table.add([
             entry.path.display().to_string().into(),
             (usage.logs as u64).into(),
@@ -311,7 +317,8 @@ fn ls(directory: &Path) -> Result<Seen, String> {
             Cell::Bytes(usage.journal_bytes),
             Cell::Bytes(usage.journal_bytes_used),
             usage.generation.into(),
-            opened.report.how_left().to_string().into(),
+            left.into(),
+            details.into(),
         ]);
     }
     let verdict = refused(&stores, &Pick::default());

@@ -53,7 +53,7 @@ pub fn run(cluster: &mut Cluster, output: Output, command: &Topics) -> Outcome {
             names,
             matching,
             yes,
-        } => return delete(cluster, output, names, matching.as_ref(), yes.yes),
+        } => return delete(cluster, output, names, matching.as_ref(), *yes),
         Topics::Alter {
             name,
             partitions,

@@ -9,6 +9,7 @@ import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import harness.ctl
 from harness import paths
 from harness.suite import BOOTSTRAP, BROKER, equal, eventually, main, test, unique
 
@@ -17,18 +18,11 @@ NOWHERE = "127.0.0.1:9"
 
 
 def ctl(*args: str, status: int = 0, stdin: str = "", bootstrap: str = BOOTSTRAP) -> str:
-    """What it says; of a failure, why."""
-    command = [paths.binary("millracectl"), "--bootstrap", bootstrap, "--timeout", "20", *args]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
-    equal(done.returncode, status, f"{' '.join(args)}: {done.stdout}{done.stderr}")
-    return done.stdout if status == 0 else done.stderr
+    return harness.ctl.said(bootstrap, *args, status=status, stdin=stdin)
 
 
 def answer(*args: str, stdin: str = "") -> dict:
-    """The one document that it says."""
-    lines = ctl(*args, "--json", stdin=stdin).splitlines()
-    equal(len(lines), 1, f"documents of {' '.join(args)}")
-    return json.loads(lines[0])
+    return harness.ctl.answer(BOOTSTRAP, *args, stdin=stdin)
 
 
 def records(*args: str) -> list[dict]:

@@ -60,9 +60,9 @@ pub enum Topics {
         /// Those in whose name this regular expression is found, but for the cluster's own
         #[arg(long, value_name = "REGEX")]
         matching: Option<Pattern>,
-        /// What is asked.
-        #[command(flatten)]
-        yes: Sure,
+        /// Do it without a question
+        #[arg(long, short, requires = "matching")]
+        yes: bool,
     },
     /// Delete the oldest records of partitions, after showing how many and a question
     #[command(after_help = FORMS)]
