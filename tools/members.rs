@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kafka_wire::{
-    ConsumerGroupDescribeRequest, DescribeGroupsRequest, decode_consumer_protocol_assignment,
+    ConsumerGroupDescribeRequest, DescribeGroupsRequest, ListGroupsRequest,
+    decode_consumer_protocol_assignment,
 };
 use kafka_wire_core::{DecodeLimits, StrBytes};
 use millrace::base::ErrorCode;
@@ -69,7 +70,34 @@ pub fn described(cluster: &mut Cluster, group: &str) -> Result<Described> {
         Err(ClientError::Unsupported { .. }) => {}
         other => return other,
     }
-    classic(cluster, group)
+    match classic(cluster, group) {
+        Err(ClientError::Refused { code, .. }) if code == ErrorCode::GroupIdNotFound.code() => {
+            Err(ClientError::Refused {
+                what: what(group)(),
+                code,
+                message: Some(match other_kind(cluster, group)? {
+                    Some(kind) => format!(
+                        "it is a {kind} group, which this program lists and does not describe"
+                    ),
+                    None => "`millracectl groups list` shows those there are".to_owned(),
+                }),
+            })
+        }
+        other => other,
+    }
+}
+
+/// The kind of a group that is there and answers neither of the two requests.
+fn other_kind(cluster: &mut Cluster, group: &str) -> Result<Option<String>> {
+    let listed = cluster
+        .coordinator(group)?
+        .call(&ListGroupsRequest::default())?;
+    ClientError::check(|| "list groups".to_owned(), listed.error_code, None)?;
+    let found = listed
+        .groups
+        .iter()
+        .find(|listed| listed.group_id.as_str() == group);
+    Ok(found.map(|listed| listed.group_type.to_lowercase()))
 }
 
 fn what(group: &str) -> impl Fn() -> String {

@@ -232,6 +232,25 @@ def consumer_groups_show_lag_and_move():
     groups_show_lag_and_move("consumer")
 
 
+def groups_of_another_kind_are_listed_and_named():
+    topic, group = made(1), unique("ctl-share")
+    share = subprocess.Popen(["java", "-cp", paths.KAFKA_CLASSPATH, "org.apache.kafka.tools.consumer.ConsoleShareConsumer", "--bootstrap-server", BOOTSTRAP,
+                              "--topic", topic, "--group", group], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        def kind() -> str | None:
+            return {one["group"]: one["type"].lower() for one in answer("groups", "list")["groups"]}.get(group)
+        equal(eventually(kind, 40, "a share group"), "share")
+        why = ctl("groups", "describe", group, status=1)
+        assert "it is a share group" in why, why
+    finally:
+        share.kill()
+        share.wait()
+
+
+if BROKER == "kafka":
+    test(groups_of_another_kind_are_listed_and_named)
+
+
 @test
 def a_group_goes_on_where_it_was():
     topic, group = made(3), unique("ctl-member")
