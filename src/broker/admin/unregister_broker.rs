@@ -43,7 +43,8 @@ pub fn unregister_broker(
 struct Unregistering {
     header: RequestHeader,
     node: NodeId,
-    /// Of partitions: nearly always all were made when it was fenced. `None` until it is known that it may be forgotten.
+    /// Of partitions: nearly always all were made when it was fenced. `None` until it is known that it may be
+    /// forgotten.
     moves: Option<Moves>,
     /// What the draft comes to, when it is settled.
     comes_to: Removing,
