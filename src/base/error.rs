@@ -189,4 +189,5 @@ error_codes! {
     127 VoterNotFound "VOTER_NOT_FOUND" "The voter is not part of the set.";
     128 InvalidRegularExpression "INVALID_REGULAR_EXPRESSION" "The regular expression is not valid.";
     129 RebootstrapRequired "REBOOTSTRAP_REQUIRED" "The client metadata is stale, the client should bootstrap again.";
+    130 StreamsInvalidTopology "STREAMS_INVALID_TOPOLOGY" "The topology of the streams group is invalid.";
 }

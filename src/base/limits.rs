@@ -264,6 +264,24 @@ pub const GROUP_TOPICS_MAX: usize = 10_000;
 /// target has all of them. Past that who newly subscribes gets GROUP_MAX_SIZE_REACHED, and others go on with the target
 /// that there is.
 pub const GROUP_PARTITIONS_MAX: usize = 50_000;
+/// Subtopologies of a streams application, and names of topics in all of them: what they come to with the topics that
+/// there are is worked out at once. A topology that has more is refused with STREAMS_INVALID_TOPOLOGY.
+pub const STREAMS_SUBTOPOLOGIES_MAX: usize = 256;
+/// See [`STREAMS_SUBTOPOLOGIES_MAX`].
+pub const STREAMS_TOPICS_MAX: usize = 1_024;
+/// Partitions that all its subtopologies read, so that there are no more tasks; past that it is refused as well. What a
+/// member is given, or gives up, is one step.
+pub const STREAMS_PARTITIONS_MAX: usize = 10_000;
+/// Members, each with a topic, and partitions of those, that are told of endpoints; past that none are.
+pub const STREAMS_ENDPOINTS_MAX: usize = 20_000;
+/// What such a topology takes, in bytes: it is one record, and kept with the group.
+pub const STREAMS_TOPOLOGY_BYTES_MAX: usize = 512 * 1024;
+/// Internal topics of a streams application that are missing are asked for no more often than this, ms.
+pub const STREAMS_CREATE_RETRY_MS: u64 = 1_000;
+/// Requests for them that a shard has on their way to whoever decides; further groups ask again.
+pub const STREAMS_CREATES_MAX: usize = 16;
+/// One that has no answer for so long, ms, is not waited for any more.
+pub const STREAMS_CREATE_WAITS_MS_MAX: u64 = 60_000;
 /// Bytes of a heartbeat of a consumer group's member that is taken though the groups have no room for more: what it
 /// takes is given back when it is answered.
 pub const HEARTBEAT_BYTES_SPARE: usize = 64 * 1024;

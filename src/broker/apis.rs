@@ -199,7 +199,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 48] = [
+static APIS: [Served; 50] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -292,6 +292,9 @@ static APIS: [Served; 48] = [
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),
+    row((88, "StreamsGroupHeartbeat", 0, 1, 0), Handler::Groups(groups::streams_group_heartbeat), MEMBERS, TOPICS),
+    row((89, "StreamsGroupDescribe", 0, 0, 0), Handler::GroupList(groups::streams_group_describe), NONE, GROUPS)
+        .watching(GROUPS),
     // Other nodes of the cluster say them. What they say is in no order with what clients do.
     Served { claimed_from: None, ..row((Hello::KEY, "PeerHello", 0, 0, i16::MAX),
         Handler::Front(|all, front, to, header, body, fx| all.streams.hello(front, to, header, body, fx)),

@@ -38,6 +38,25 @@ impl ReqRef {
     /// Numbers with this bit are of what coordinators of transactions want done.
     const TRANSACTIONS: u64 = 1 << 61;
 
+    /// Numbers with this bit are of what coordinators of groups want done.
+    const GROUPS: u64 = 1 << 60;
+
+    /// One of what the coordinators of groups of a shard want done.
+    #[must_use]
+    pub const fn of_groups(shard: ShardId, number: u64) -> Self {
+        let id = number | Self::GROUPS;
+        Self { shard, id }
+    }
+
+    /// The number of one of those, if this id of a shard is one.
+    #[must_use]
+    pub const fn number_of_groups(id: u64) -> Option<u64> {
+        match id & (Self::INSIDE | Self::REPLICAS | Self::TRANSACTIONS | Self::GROUPS) {
+            Self::GROUPS => Some(id & !Self::GROUPS),
+            _ => None,
+        }
+    }
+
     /// One of what the coordinators of transactions of a shard want done.
     #[must_use]
     pub const fn of_transactions(shard: ShardId, number: u64) -> Self {

@@ -177,6 +177,42 @@ settings! {
         /// Their assignors; the first one is that of groups whose members want none.
         group_consumer_assignors: Assignors = Assignors::all(), "group.consumer.assignors", None, ANY;
 
+        /// A member of a streams group that was silent for so long is removed.
+        group_streams_session_timeout_ms: i32 = 45_000, "group.streams.session.timeout.ms", Ms, (1, i32::MAX as i64);
+        /// Least session timeout that such groups may have.
+        group_streams_min_session_timeout_ms: i32 = 45_000, "group.streams.min.session.timeout.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Largest session timeout that such groups may have.
+        group_streams_max_session_timeout_ms: i32 = 60_000, "group.streams.max.session.timeout.ms", Ms,
+            (1, i32::MAX as i64);
+        /// How often their members are told to send heartbeats.
+        group_streams_heartbeat_interval_ms: i32 = 5000, "group.streams.heartbeat.interval.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Least heartbeat interval that such groups may have.
+        group_streams_min_heartbeat_interval_ms: i32 = 5000, "group.streams.min.heartbeat.interval.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Largest heartbeat interval that such groups may have.
+        group_streams_max_heartbeat_interval_ms: i32 = 15_000, "group.streams.max.heartbeat.interval.ms", Ms,
+            (1, i32::MAX as i64);
+        /// Least time between two assignments of such a group; until it is over members go on with what they have.
+        group_streams_assignment_interval_ms: i32 = 1000, "group.streams.assignment.interval.ms", Ms,
+            (0, i32::MAX as i64);
+        /// Least assignment interval that such groups may have.
+        group_streams_min_assignment_interval_ms: i32 = 0, "group.streams.min.assignment.interval.ms", Ms,
+            (0, i32::MAX as i64);
+        /// Largest assignment interval that such groups may have.
+        group_streams_max_assignment_interval_ms: i32 = 15_000, "group.streams.max.assignment.interval.ms", Ms,
+            (0, i32::MAX as i64);
+        /// How long an empty streams group waits for more members before it gives out tasks.
+        group_streams_initial_rebalance_delay_ms: i32 = 3000, "group.streams.initial.rebalance.delay.ms", Ms,
+            (0, i32::MAX as i64);
+        /// How many members of other processes keep a copy of the state of each task.
+        group_streams_num_standby_replicas: i32 = 0, "group.streams.num.standby.replicas", None, (0, i32::MAX as i64);
+        /// Most standby replicas that such groups may have.
+        group_streams_max_standby_replicas: i32 = 2, "group.streams.max.standby.replicas", None, (0, i32::MAX as i64);
+        /// Most members of one such group.
+        group_streams_max_size: i32 = i32::MAX, "group.streams.max.size", None, (1, i32::MAX as i64);
+
         /// Segments older than this are deleted; -1 for never. Wins over the minutes and the hours.
         log_retention_ms: Option<i64> = None, "log.retention.ms", Ms, from(-1);
         /// Segments older than this are deleted; -1 for never. Wins over the hours.
@@ -427,48 +463,6 @@ impl BrokerConfig {
         }
     }
 
-    /// What has to hold of the times of groups of the consumer protocol.
-    fn consumer_group_rules(&self) -> [(bool, &'static str, &'static str); 5] {
-        let sessions =
-            self.group_consumer_min_session_timeout_ms..=self.group_consumer_max_session_timeout_ms;
-        let intervals = self.group_consumer_min_heartbeat_interval_ms
-            ..=self.group_consumer_max_heartbeat_interval_ms;
-        let assignments = self.group_consumer_min_assignment_interval_ms
-            ..=self.group_consumer_max_assignment_interval_ms;
-        let session_ms = self.group_consumer_session_timeout_ms;
-        let interval_ms = self.group_consumer_heartbeat_interval_ms;
-        [
-            (
-                assignments.contains(&self.group_consumer_assignment_interval_ms),
-                "group.consumer.assignment.interval.ms",
-                "between group.consumer.min.assignment.interval.ms and \
-                 group.consumer.max.assignment.interval.ms",
-            ),
-            (
-                sessions.contains(&session_ms),
-                "group.consumer.session.timeout.ms",
-                "between group.consumer.min.session.timeout.ms and group.consumer.max.session.timeout.ms",
-            ),
-            (
-                intervals.contains(&interval_ms),
-                "group.consumer.heartbeat.interval.ms",
-                "between group.consumer.min.heartbeat.interval.ms and \
-                 group.consumer.max.heartbeat.interval.ms",
-            ),
-            (
-                interval_ms < session_ms,
-                "group.consumer.heartbeat.interval.ms",
-                "less than group.consumer.session.timeout.ms",
-            ),
-            (
-                self.group_consumer_max_heartbeat_interval_ms
-                    < self.group_consumer_max_session_timeout_ms,
-                "group.consumer.max.heartbeat.interval.ms",
-                "less than group.consumer.max.session.timeout.ms",
-            ),
-        ]
-    }
-
     /// What no single setting can see: the contradictions between settings, as (key, why).
     #[must_use]
     pub fn contradictions(&self) -> Vec<(&'static str, String)> {
@@ -483,9 +477,15 @@ impl BrokerConfig {
             "group.min.session.timeout.ms",
             "no larger than group.max.session.timeout.ms",
         );
-        for (holds, key, why) in self.consumer_group_rules() {
+        let of_groups = self.consumer_group_rules().into_iter();
+        for (holds, key, why) in of_groups.chain(self.streams_group_rules()) {
             require(holds, key, why);
         }
+        require(
+            self.group_streams_num_standby_replicas <= self.group_streams_max_standby_replicas,
+            "group.streams.num.standby.replicas",
+            "no larger than group.streams.max.standby.replicas",
+        );
         require(
             self.queued_max_request_bytes >= i64::from(self.socket_request_max_bytes),
             "queued.max.request.bytes",

@@ -13,6 +13,7 @@ use super::topic::UNCLEAN_ELECTIONS;
 pub(super) const LIVE: &[&str] = &[
     "compression.type",
     "group.consumer.assignment.interval.ms",
+    "group.streams.assignment.interval.ms",
     "log.cleaner.backoff.ms",
     "log.cleaner.dedupe.buffer.size",
     "log.cleaner.delete.retention.ms",

@@ -10,6 +10,7 @@
 
 mod broker;
 mod dynamic;
+mod group_rules;
 pub mod inert;
 mod listeners;
 mod load;

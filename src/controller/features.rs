@@ -46,8 +46,23 @@ pub const fn group_version(level: FeatureLevel) -> i16 {
 /// The versions of group protocols that this release knows, oldest and newest.
 pub const GROUP_VERSIONS: (i16, i16) = (0, group_version(FEATURE_LEVEL));
 
+/// From this level on there may be streams groups (KIP-1071): their records are none that older releases understand.
+const STREAMS_GROUPS_LEVEL: FeatureLevel = 7;
+
+/// Kafka's `streams.version` at a level.
+#[must_use]
+pub const fn streams_version(level: FeatureLevel) -> i16 {
+    match level {
+        STREAMS_GROUPS_LEVEL.. => 1,
+        _ => 0,
+    }
+}
+
+/// The versions of streams groups that this release knows, oldest and newest.
+pub const STREAMS_VERSIONS: (i16, i16) = (0, streams_version(FEATURE_LEVEL));
+
 /// The levels that a node may be of a cluster with, oldest and newest.
 pub const FEATURE_LEVELS: (i16, i16) = (QUORUM_LEVEL as i16, FEATURE_LEVEL as i16);
 
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = CONSUMER_GROUPS_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = STREAMS_GROUPS_LEVEL;

@@ -41,8 +41,8 @@ pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
 pub use elections::{Election, elect_leader, eligible};
 pub use features::{
-    FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel, GROUP_VERSIONS, TRANSACTION_VERSIONS,
-    group_version, transaction_version,
+    FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel, GROUP_VERSIONS, STREAMS_VERSIONS,
+    TRANSACTION_VERSIONS, group_version, streams_version, transaction_version,
 };
 pub use homes::rehomed;
 pub use image::{

@@ -14,10 +14,11 @@ use crate::group::consumer::{
 use crate::group::coordinator::HeartbeatRequest;
 use crate::group::join::JoinRequest;
 use crate::group::rebalance::{Leaving, SyncRequest};
+use crate::group::streams::{StreamsCurrent, StreamsGroup, StreamsMember, Tasks, Topology};
 use crate::group::writes::CommitRequest;
 use crate::group::{
     ClassicGroup, Committed, ConsumerConfig, ConsumerHeartbeat, ConsumerReply, JoinReply, Name,
-    OffsetToCommit, ShownGroup, State, SyncReply,
+    OffsetToCommit, ShownGroup, State, StreamsHeartbeat, StreamsReply, SyncReply,
 };
 
 /// A question to the coordinators of a shard.
@@ -51,6 +52,10 @@ pub enum GroupAsk {
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     /// ConsumerGroupDescribe, as [`GroupAsk::Describe`].
     DescribeConsumer(Name, usize),
+    /// StreamsGroupHeartbeat.
+    StreamsHeartbeat(Box<StreamsHeartbeat>),
+    /// StreamsGroupDescribe, as [`GroupAsk::Describe`].
+    DescribeStreams(Name, usize),
     /// OffsetDelete.
     DeleteOffsets(Name, Vec<(Name, i32)>),
     /// DescribeGroups. A group that takes more [things](GroupAnswer::things) than this to tell is not told: see
@@ -162,6 +167,10 @@ pub enum GroupAnswer {
     ConsumerHeartbeat(ConsumerReply),
     /// The group, if there is one of the consumer protocol.
     ConsumerDescribed(Result<Option<DescribedConsumer>, ErrorCode>),
+    /// To a member of a streams group.
+    StreamsHeartbeat(StreamsReply),
+    /// The group, if there is a streams group.
+    StreamsDescribed(Result<Option<DescribedStreams>, ErrorCode>),
     /// The group, if there is one that is classic.
     Described(Result<Option<Described>, ErrorCode>),
     /// Groups, by partition and id; and the last one, if there are more behind it.
@@ -186,6 +195,11 @@ impl GroupAnswer {
                 let members = group.members.iter();
                 GROUP_ASKED_COST + members.map(ConsumerMember::things).sum::<usize>()
             }
+            Self::StreamsDescribed(Ok(Some(group))) => {
+                let members = group.members.iter();
+                let members = members.map(StreamsMemberShown::things).sum::<usize>();
+                GROUP_ASKED_COST + group.topology_things() + members
+            }
             Self::Fetched(Ok((topics, _))) => {
                 let partitions = topics.iter().flat_map(|(_, partitions)| partitions);
                 let of = partitions.map(|(_, fetched)| fetched.things());
@@ -195,6 +209,8 @@ impl GroupAnswer {
             Self::Described(_)
             | Self::ConsumerDescribed(_)
             | Self::ConsumerHeartbeat(_)
+            | Self::StreamsDescribed(_)
+            | Self::StreamsHeartbeat(_)
             | Self::Fetched(Err(_))
             | Self::Listed(Err(_))
             | Self::Joined(_)
@@ -274,7 +290,9 @@ impl GroupAsk {
             Self::Heartbeat(request) => &request.group,
             Self::Commit(request) => &request.group,
             Self::ConsumerHeartbeat(request) => &request.group,
+            Self::StreamsHeartbeat(request) => &request.group,
             Self::DescribeConsumer(group, _)
+            | Self::DescribeStreams(group, _)
             | Self::Leave(group, _)
             | Self::Fetch(group, ..)
             | Self::DeleteOffsets(group, _)
@@ -288,7 +306,10 @@ impl GroupAsk {
     pub fn tells(&self) -> bool {
         matches!(
             self,
-            Self::Fetch(..) | Self::Describe(..) | Self::DescribeConsumer(..)
+            Self::Fetch(..)
+                | Self::Describe(..)
+                | Self::DescribeConsumer(..)
+                | Self::DescribeStreams(..)
         )
     }
 
@@ -301,13 +322,15 @@ impl GroupAsk {
             | Self::Leave(..)
             | Self::Commit(_)
             | Self::ConsumerHeartbeat(_)
+            | Self::StreamsHeartbeat(_)
             | Self::DeleteOffsets(..)
             | Self::Delete(_) => true,
             // What a heartbeat changes nobody can look at.
             Self::Heartbeat(_)
             | Self::Fetch(..)
             | Self::Describe(..)
-            | Self::DescribeConsumer(..) => false,
+            | Self::DescribeConsumer(..)
+            | Self::DescribeStreams(..) => false,
         }
     }
 
@@ -359,7 +382,11 @@ impl GroupAsk {
                 targets.iter().map(of).sum()
             }
             Self::ConsumerHeartbeat(request) => request.bytes(),
-            Self::Describe(..) | Self::DescribeConsumer(..) | Self::Delete(_) => 0,
+            Self::StreamsHeartbeat(request) => request.bytes(),
+            Self::Describe(..)
+            | Self::DescribeConsumer(..)
+            | Self::DescribeStreams(..)
+            | Self::Delete(_) => 0,
         };
         EACH_BYTES + self.group().len() + of_kind
     }
@@ -372,8 +399,10 @@ impl GroupAsk {
             Self::Join(_) | Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(..) => true,
             // As in Kafka, which takes an empty id of who commits without a transaction.
             Self::Commit(request) => request.producer.is_some(),
-            // A member of a consumer group is told INVALID_REQUEST by its coordinator.
+            // A member of a consumer or streams group is told INVALID_REQUEST by its coordinator.
             Self::ConsumerHeartbeat(_)
+            | Self::StreamsHeartbeat(_)
+            | Self::DescribeStreams(..)
             | Self::Fetch(..)
             | Self::DeleteOffsets(..)
             | Self::Describe(..)
@@ -398,6 +427,8 @@ impl GroupAsk {
             Self::ConsumerHeartbeat(_) => {
                 GroupAnswer::ConsumerHeartbeat(ConsumerReply::error(error))
             }
+            Self::DescribeStreams(..) => GroupAnswer::StreamsDescribed(Err(error)),
+            Self::StreamsHeartbeat(_) => GroupAnswer::StreamsHeartbeat(StreamsReply::error(error)),
         }
     }
 }
@@ -453,6 +484,8 @@ impl DescribedMember {
 pub const CLASSIC: &str = "classic";
 /// See [`CLASSIC`].
 pub const CONSUMER: &str = "consumer";
+/// See [`CLASSIC`]; this is the protocol type of such a group, too.
+pub const STREAMS: &str = "streams";
 
 impl Listed {
     pub(super) fn of(group: ShownGroup<'_>) -> Self {
@@ -469,11 +502,24 @@ impl Listed {
                 state: consumer_state(group, is_dead),
                 protocol_type: Some(Name::from(CONSUMER_PROTOCOL_TYPE)),
             },
+            ShownGroup::Streams(id, group, is_dead) => Self {
+                id: id.clone(),
+                kind: STREAMS,
+                state: streams_state(group, is_dead),
+                protocol_type: Some(Name::from(STREAMS)),
+            },
         }
     }
 }
 
 fn consumer_state(group: &ConsumerGroup, is_dead: bool) -> &'static str {
+    match is_dead {
+        true => State::Dead.name(),
+        false => group.shown_state().name(),
+    }
+}
+
+fn streams_state(group: &StreamsGroup, is_dead: bool) -> &'static str {
     match is_dead {
         true => State::Dead.name(),
         false => group.shown_state().name(),
@@ -561,6 +607,96 @@ impl ConsumerMember {
         let partitions = self.current.assigned.count() + self.target.count();
         let topics = self.subscription.topics.len();
         MEMBER_TEXTS + topics + (self.subscription.bytes() + partitions * 4) / THING_BYTES
+    }
+}
+
+/// A streams group, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedStreams {
+    /// Its state, as Kafka calls it.
+    pub state: &'static str,
+    /// Its epoch, and that of its target.
+    pub epochs: (i32, i32),
+    /// Its topology. Where internal topics have partitions by now, they are said.
+    pub topology: Option<Arc<Topology>>,
+    /// By id.
+    pub members: VecDeque<StreamsMemberShown>,
+}
+
+/// One member of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamsMemberShown {
+    /// Member id.
+    pub id: Name,
+    /// What it says of itself.
+    pub said: Arc<StreamsMember>,
+    /// Where it is.
+    pub current: Arc<StreamsCurrent>,
+    /// What is to be its own.
+    pub target: Arc<Tasks>,
+}
+
+impl DescribedStreams {
+    /// The group, if it is a streams group; `Err` if it takes more to tell than it may.
+    pub(super) fn of(group: ShownGroup<'_>, things_max: usize) -> Option<Result<Self, ()>> {
+        let ShownGroup::Streams(_, group, is_dead) = group else {
+            return None;
+        };
+        let state = group.state();
+        let configured = group.configured().filter(|it| it.is_ready());
+        let topology = state.topology().map(|topology| match configured {
+            None => topology.clone(),
+            Some(configured) => {
+                let mut told = Topology::clone(topology);
+                for of in &mut told.subtopologies {
+                    for topic in of.repartition_sources.iter_mut().chain(&mut of.changelogs) {
+                        let partitions = configured.partitions.get(&topic.name).copied();
+                        topic.partitions = partitions.unwrap_or(topic.partitions);
+                    }
+                }
+                Arc::new(told)
+            }
+        });
+        let mut described = Self {
+            state: streams_state(group, is_dead),
+            epochs: (state.epoch(), state.target_epoch()),
+            topology,
+            members: VecDeque::new(),
+        };
+        let rest = things_max.checked_sub(GROUP_ASKED_COST + described.topology_things());
+        let Some(mut left) = rest else {
+            return Some(Err(()));
+        };
+        for (id, said) in state.members() {
+            let member = StreamsMemberShown {
+                id: id.clone(),
+                said: said.clone(),
+                current: state.current(id),
+                target: state.target(id),
+            };
+            let Some(less) = left.checked_sub(member.things()) else {
+                return Some(Err(()));
+            };
+            left = less;
+            described.members.push_back(member);
+        }
+        Some(Ok(described))
+    }
+
+    /// What it takes to tell its topology; see [`GroupAnswer::things`].
+    #[must_use]
+    pub fn topology_things(&self) -> usize {
+        let topology = self.topology.as_ref();
+        topology.map_or(0, |topology| topology.bytes() / THING_BYTES)
+    }
+}
+
+impl StreamsMemberShown {
+    /// See [`GroupAnswer::things`].
+    #[must_use]
+    pub fn things(&self) -> usize {
+        let tasks = self.current.assigned.count() + self.target.count();
+        MEMBER_TEXTS + (self.said.bytes() + tasks * 4) / THING_BYTES
     }
 }
 

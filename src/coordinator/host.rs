@@ -7,9 +7,10 @@ use super::ask::{GroupAnswer, GroupPlace, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
+use crate::group::streams::InternalTopic;
 use crate::group::{
     ConsumerConfig, GroupConfig, GroupTopics, GroupsUsage, Name, News, Record, Replayed,
-    SnapshotPart, TopicIds, TransactionalProducer,
+    SnapshotPart, StreamsConfig, TopicIds, TransactionalProducer,
 };
 
 /// What the host wants done. Each question gets one answer, sooner or later.
@@ -19,6 +20,8 @@ pub enum HostEffect {
     Answer(u64, GroupAnswer),
     /// A consumer group is subscribed to more than it may be, and goes on with the target that it has.
     TooLarge(Name),
+    /// A streams group needs these topics: they are to be created, if they can be. If they are not it asks again.
+    CreateTopics(Name, Vec<InternalTopic>),
     /// Something became of a group, for the log.
     News(Name, News),
     /// Append these records to this partition as one batch, so that all count or none; then call
@@ -75,6 +78,14 @@ impl Host {
         self.config.consumer = config.clone();
         for instance in self.instances.values_mut() {
             instance.coordinator.set_consumer_config(config.clone());
+        }
+    }
+
+    /// What streams groups obey has changed.
+    pub fn set_streams_config(&mut self, config: &StreamsConfig) {
+        self.config.streams = config.clone();
+        for instance in self.instances.values_mut() {
+            instance.coordinator.set_streams_config(config.clone());
         }
     }
 
@@ -354,6 +365,7 @@ impl Host {
         out.extend(wanted.into_iter().map(|wanted| match wanted {
             InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
             InstanceEffect::TooLarge(group) => HostEffect::TooLarge(group),
+            InstanceEffect::CreateTopics(group, topics) => HostEffect::CreateTopics(group, topics),
             InstanceEffect::News(group, news) => HostEffect::News(group, news),
             InstanceEffect::Append {
                 append,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ask::{
-    Described, DescribedConsumer, FetchedOf, FetchedOffset, GroupAnswer, GroupAsk, Listed,
-    OffsetsOf, Stability, ToldConsumer, TopicOffsets,
+    Described, DescribedConsumer, DescribedStreams, FetchedOf, FetchedOffset, Fetcher, GroupAnswer,
+    GroupAsk, Listed, OffsetsOf, Stability, ToldConsumer, TopicOffsets,
 };
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
+use crate::group::streams::InternalTopic;
 use crate::group::{
     Committed, Coordinator, Effect, GroupConfig, GroupTopics, Name, News, Record, Replayed,
     TopicIds, TransactionalProducer,
@@ -57,6 +58,7 @@ enum Write {
 pub(super) enum InstanceEffect {
     Answer(u64, GroupAnswer),
     TooLarge(Name),
+    CreateTopics(Name, Vec<InternalTopic>),
     News(Name, News),
     Append {
         append: u64,
@@ -168,6 +170,10 @@ impl Instance {
                 coordinator.consumer_heartbeat(now, token, *request, topics, &mut effects);
                 None
             }
+            GroupAsk::StreamsHeartbeat(request) => {
+                coordinator.streams_heartbeat(now, token, *request, topics, &mut effects);
+                None
+            }
             GroupAsk::Leave(group, leaving) => {
                 let left = coordinator.leave(now, &group, &leaving, &mut effects);
                 Some(GroupAnswer::Left(left))
@@ -186,12 +192,7 @@ impl Instance {
                 self.writes_or(token, asked.map(|()| Write::Done), GroupAnswer::Done)
             }
             GroupAsk::Fetch(group, of, fetcher) => {
-                let consumer = coordinator.consumer_group(&group);
-                let checked = consumer.map_or(Ok(()), |consumer| {
-                    consumer
-                        .state()
-                        .check_fetch(fetcher.member.as_deref(), fetcher.epoch)
-                });
+                let checked = check_fetch(coordinator, &group, &fetcher);
                 let fetch = Fetch {
                     coordinator,
                     group,
@@ -200,19 +201,10 @@ impl Instance {
                 Some(GroupAnswer::Fetched(checked.map(|()| fetch.of(of))))
             }
             GroupAsk::DescribeConsumer(group, things_max) => {
-                let config = &coordinator.config().consumer;
-                let shown = coordinator.shown(&group);
-                let told = shown.map(|shown| DescribedConsumer::of(shown, config, things_max));
-                Some(match told {
-                    Some(Some(ToldConsumer::TooMuch)) => {
-                        let whole = GroupAsk::DescribeConsumer(group, usize::MAX);
-                        GroupAnswer::Again(Box::new(whole))
-                    }
-                    Some(Some(ToldConsumer::Group(told))) => {
-                        GroupAnswer::ConsumerDescribed(Ok(Some(told)))
-                    }
-                    Some(None) | None => GroupAnswer::ConsumerDescribed(Ok(None)),
-                })
+                Some(describe_consumer(coordinator, group, things_max))
+            }
+            GroupAsk::DescribeStreams(group, things_max) => {
+                Some(describe_streams(coordinator, group, things_max))
             }
             GroupAsk::Describe(group, things_max) => {
                 let found = coordinator.group(&group);
@@ -343,6 +335,10 @@ impl Instance {
                 Effect::Heartbeat(token, reply) => {
                     InstanceEffect::Answer(token, GroupAnswer::ConsumerHeartbeat(reply))
                 }
+                Effect::StreamsHeartbeat(token, reply) => {
+                    InstanceEffect::Answer(token, GroupAnswer::StreamsHeartbeat(reply))
+                }
+                Effect::CreateTopics(group, topics) => InstanceEffect::CreateTopics(group, topics),
                 Effect::TooLarge(group) => InstanceEffect::TooLarge(group),
                 Effect::News(group, news) => InstanceEffect::News(group, news),
                 Effect::Written(token, error) => match self.writes.remove(&token) {
@@ -377,6 +373,47 @@ impl Instance {
             }
         }
     }
+}
+
+/// A group of the consumer protocol, for people. Whoever asks again has room for it.
+fn describe_consumer(coordinator: &Coordinator, group: Name, things_max: usize) -> GroupAnswer {
+    let config = &coordinator.config().consumer;
+    let shown = coordinator.shown(&group);
+    let told = shown.map(|shown| DescribedConsumer::of(shown, config, things_max));
+    match told {
+        Some(Some(ToldConsumer::TooMuch)) => {
+            let whole = GroupAsk::DescribeConsumer(group, usize::MAX);
+            GroupAnswer::Again(Box::new(whole))
+        }
+        Some(Some(ToldConsumer::Group(told))) => GroupAnswer::ConsumerDescribed(Ok(Some(told))),
+        Some(None) | None => GroupAnswer::ConsumerDescribed(Ok(None)),
+    }
+}
+
+/// The same of a streams group.
+fn describe_streams(coordinator: &Coordinator, group: Name, things_max: usize) -> GroupAnswer {
+    let shown = coordinator.shown(&group);
+    match shown.and_then(|shown| DescribedStreams::of(shown, things_max)) {
+        Some(Err(())) => {
+            let whole = GroupAsk::DescribeStreams(group, usize::MAX);
+            GroupAnswer::Again(Box::new(whole))
+        }
+        told => GroupAnswer::StreamsDescribed(Ok(told.and_then(Result::ok))),
+    }
+}
+
+/// Whether who fetches may be told offsets of a group.
+fn check_fetch(
+    coordinator: &Coordinator,
+    group: &Name,
+    fetcher: &Fetcher,
+) -> Result<(), ErrorCode> {
+    let (member, epoch) = (fetcher.member.as_deref(), fetcher.epoch);
+    if let Some(consumer) = coordinator.consumer_group(group) {
+        return consumer.state().check_fetch(member, epoch);
+    }
+    let streams = coordinator.streams_group(group);
+    streams.map_or(Ok(()), |streams| streams.state().check_fetch(member, epoch))
 }
 
 /// Looks at the offsets of a group.

@@ -12,9 +12,9 @@ mod instance;
 mod transactions;
 
 pub use ask::{
-    CLASSIC, CONSUMER, ConsumerMember, Described, DescribedConsumer, DescribedMember, FetchedOf,
-    FetchedOffset, Fetcher, GroupAnswer, GroupAsk, GroupPlace, Listed, OffsetsOf, Question,
-    Stability, TopicOffsets,
+    CLASSIC, CONSUMER, ConsumerMember, Described, DescribedConsumer, DescribedMember,
+    DescribedStreams, FetchedOf, FetchedOffset, Fetcher, GroupAnswer, GroupAsk, GroupPlace, Listed,
+    OffsetsOf, Question, STREAMS, Stability, StreamsMemberShown, TopicOffsets,
 };
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;

@@ -14,6 +14,7 @@ use super::effect::{Effect, News, Record};
 use super::offsets::GroupOffsets;
 use super::records;
 use super::state::State;
+use super::streams::{self, StreamsGroup};
 use crate::base::limits::{GROUP_REFRESH_RETRY_MS, HEARTBEAT_BYTES_SPARE, HEARTBEATS_PER_SLICE};
 use crate::base::{ErrorCode, Name, Now};
 
@@ -24,14 +25,17 @@ pub enum ShownGroup<'a> {
     Classic(&'a ClassicGroup),
     /// One of the consumer protocol; and whether it is being deleted.
     Consumer(&'a Name, &'a ConsumerGroup, bool),
+    /// A streams group; the same.
+    Streams(&'a Name, &'a StreamsGroup, bool),
 }
 
 impl Entry {
     fn shown(&self) -> ShownGroup<'_> {
         let is_dead = self.group.state() == State::Dead;
-        match &self.consumer {
-            Some(consumer) => ShownGroup::Consumer(self.group.id(), consumer, is_dead),
-            None => ShownGroup::Classic(&self.group),
+        match (&self.consumer, &self.streams) {
+            (Some(consumer), _) => ShownGroup::Consumer(self.group.id(), consumer, is_dead),
+            (None, Some(streams)) => ShownGroup::Streams(self.group.id(), streams, is_dead),
+            (None, None) => ShownGroup::Classic(&self.group),
         }
     }
 }
@@ -124,7 +128,8 @@ impl Coordinator {
             // It is not gone before that is committed.
             Some(entry) if entry.group.state() == State::Dead => not_now(),
             Some(entry)
-                if entry.consumer.is_none() && !(joins && entry.group.state() == State::Empty) =>
+                if entry.consumer.is_none()
+                    && !(joins && entry.is_classic() && entry.group.state() == State::Empty) =>
             {
                 let why = format!("Group {id} is not a consumer group.");
                 refuse(ErrorCode::GroupIdNotFound, why)
@@ -136,7 +141,7 @@ impl Coordinator {
         }
     }
 
-    fn random_id(&mut self) -> Name {
+    pub(super) fn random_id(&mut self) -> Name {
         let id = u128::from_be_bytes(self.rng.uuid());
         Name::from(format!("{id:032x}"))
     }
@@ -184,6 +189,44 @@ impl Coordinator {
             goes_on,
         } = wanted;
         let session_ms = self.config.consumer.session_timeout_ms;
+        self.set_member_timers(now, id, session_ms, timers);
+        out.extend(
+            replies
+                .into_iter()
+                .map(|(token, reply)| Effect::Heartbeat(token, reply)),
+        );
+        if is_too_large {
+            out.push(Effect::TooLarge(id.clone()));
+        }
+        if let Some(write) = write {
+            let consumer = self.groups.get(id).and_then(|it| it.consumer.as_ref());
+            let news = consumer.and_then(|consumer| news_of(consumer, &write.changes));
+            out.extend(news.map(|news| Effect::News(id.clone(), news)));
+            let changes = write.changes.iter();
+            let records = changes.map(|change| consumer::records::record(id, change));
+            let records = self.not_classic_any_more(id).chain(records).collect();
+            self.write(now, id, records, Then::Consumer(write.replies), out);
+        }
+        self.set_go_on(now, id, goes_on);
+        self.drop_blank(id);
+    }
+
+    /// The deletion of the record that says that a group is a classic one, if there is one.
+    pub(super) fn not_classic_any_more(&self, id: &Name) -> impl Iterator<Item = Record> + use<> {
+        let was_classic = self.groups.get(id).is_some_and(|it| it.record.is_some());
+        was_classic
+            .then(|| (records::group_key(id), None))
+            .into_iter()
+    }
+
+    /// Begins and ends timers of members.
+    pub(super) fn set_member_timers(
+        &mut self,
+        now: Now,
+        id: &Name,
+        session_ms: u64,
+        timers: Vec<MemberTimer>,
+    ) {
         for timer in timers {
             let session = |member: &Name| Timer::Session(id.clone(), member.clone());
             let rebalance = |member: &Name| Timer::Rebalance(id.clone(), member.clone());
@@ -198,25 +241,10 @@ impl Coordinator {
                 }
             }
         }
-        out.extend(
-            replies
-                .into_iter()
-                .map(|(token, reply)| Effect::Heartbeat(token, reply)),
-        );
-        if is_too_large {
-            out.push(Effect::TooLarge(id.clone()));
-        }
-        if let Some(write) = write {
-            let consumer = self.groups.get(id).and_then(|it| it.consumer.as_ref());
-            let news = consumer.and_then(|consumer| news_of(consumer, &write.changes));
-            out.extend(news.map(|news| Effect::News(id.clone(), news)));
-            let was_classic = self.groups.get(id).is_some_and(|it| it.record.is_some());
-            let tombstone = was_classic.then(|| (records::group_key(id), None));
-            let changes = write.changes.iter();
-            let records = changes.map(|change| consumer::records::record(id, change));
-            let records = tombstone.into_iter().chain(records).collect();
-            self.write(now, id, records, Then::Consumer(write.replies), out);
-        }
+    }
+
+    /// A group has more to do, when that is said.
+    pub(super) fn set_go_on(&mut self, now: Now, id: &Name, goes_on: NextSlice) {
         let timer = Timer::GoOn(id.clone());
         match goes_on {
             NextSlice::No => {}
@@ -227,20 +255,21 @@ impl Coordinator {
                 .timers
                 .set_after(timer, now.mono, GROUP_REFRESH_RETRY_MS),
         }
-        self.drop_blank(id);
     }
 
-    /// A consumer group that nobody came to be a member of is none.
-    fn drop_blank(&mut self, id: &Name) {
+    /// A group of another kind than the classic one that nobody came to be a member of is none.
+    pub(super) fn drop_blank(&mut self, id: &Name) {
         let committing = self.appends.committing.contains_key(id);
         let is_blank = |entry: &Entry| {
             let consumer = entry.consumer.as_ref();
+            let streams = entry.streams.as_ref();
             consumer.is_some_and(|it| it.is_idle() && it.state().is_blank())
+                || streams.is_some_and(|it| it.is_idle() && it.state().is_blank())
         };
         if !self.groups.get(id).is_some_and(is_blank) {
             return;
         }
-        self.change(id, |entry| entry.consumer = None);
+        self.change(id, |entry| (entry.consumer, entry.streams) = (None, None));
         let is_nothing = |entry: &Entry| {
             let group = &entry.group;
             group.state() == State::Empty
@@ -335,7 +364,7 @@ impl Coordinator {
     /// A member of a classic group comes: an empty group becomes one.
     ///
     /// # Errors
-    /// INCONSISTENT_GROUP_PROTOCOL if it is a consumer group that has members.
+    /// INCONSISTENT_GROUP_PROTOCOL if it is a consumer or streams group that has members.
     pub(super) fn becomes_classic(
         &mut self,
         now: Now,
@@ -345,20 +374,20 @@ impl Coordinator {
         let Some(entry) = self.groups.get(id) else {
             return Ok(());
         };
-        let Some(consumer) = &entry.consumer else {
+        if entry.is_classic() {
             return Ok(());
-        };
+        }
         if entry.group.state() == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
-        if !consumer.is_unused() {
+        if !entry.is_unused() {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
-        let mut records: Vec<Record> = consumer_tombstones(entry).collect();
+        let mut records: Vec<Record> = tombstones_of_kind(entry).collect();
         let mut group = ClassicGroup::new(id.clone(), Some(now.wall_ms));
         records.push(group.metadata_record(&Default::default()));
         self.change(id, |entry| {
-            entry.consumer = None;
+            (entry.consumer, entry.streams) = (None, None);
             std::mem::swap(&mut entry.group, &mut group);
         });
         self.write(now, id, records, Then::Nothing, out);
@@ -382,10 +411,14 @@ impl Coordinator {
     }
 }
 
-/// Deletions of all that is known of a consumer group, but for its offsets.
-pub(super) fn consumer_tombstones(entry: &Entry) -> impl Iterator<Item = Record> {
+/// Deletions of all that is known of a consumer or streams group, but for its offsets.
+pub(super) fn tombstones_of_kind(entry: &Entry) -> impl Iterator<Item = Record> {
     let id = entry.group.id();
     let consumer = entry.consumer.iter();
     let changes = consumer.flat_map(|consumer| consumer.state().tombstones());
-    changes.map(|change| consumer::records::record(id, &change))
+    let of_consumer = changes.map(|change| consumer::records::record(id, &change));
+    let streams = entry.streams.iter();
+    let changes = streams.flat_map(|streams| streams.state().all());
+    let of_streams = changes.map(|change| streams::records::record(id, &change.tombstone()));
+    of_consumer.chain(of_streams)
 }

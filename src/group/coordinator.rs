@@ -16,6 +16,7 @@ use super::pending::{OpenTransactions, PendingOffsets};
 use super::progress::{GoesOn, SnapshotProgress, Sweep};
 use super::rebalance::{Leaving, SyncRequest};
 use super::state::State;
+use super::streams::{StreamsConfig, StreamsGroup};
 use crate::base::Name;
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 
@@ -41,6 +42,8 @@ pub(super) struct Entry {
     pub(super) offsets: GroupOffsets,
     /// The group of the consumer protocol that it is. The classic one is empty then.
     pub(super) consumer: Option<Box<ConsumerGroup>>,
+    /// The streams group that it is. The classic one is empty then, and it is none of the consumer protocol.
+    pub(super) streams: Option<Box<StreamsGroup>>,
     /// Of transactions that are not over.
     pub(super) pending: PendingOffsets,
     /// The value of the group's own record that is durable; the group may be ahead of it.
@@ -53,6 +56,7 @@ impl Entry {
             group,
             offsets,
             consumer: None,
+            streams: None,
             pending: PendingOffsets::default(),
             record: None,
         }
@@ -64,25 +68,36 @@ impl Entry {
         self.group.state() == State::Empty
             && self.group.pending_join.is_empty()
             && consumer.is_none_or(|consumer| consumer.is_unused())
+            && self
+                .streams
+                .as_ref()
+                .is_none_or(|streams| streams.is_unused())
+    }
+
+    /// Whether it is a classic group.
+    pub(super) fn is_classic(&self) -> bool {
+        self.consumer.is_none() && self.streams.is_none()
     }
 
     /// Whether members may be subscribed to a topic.
     pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
-        match &self.consumer {
-            Some(consumer) => consumer.state().is_subscribed_to(topic),
-            None => self.group.is_subscribed_to(topic),
+        match (&self.consumer, &self.streams) {
+            (Some(consumer), _) => consumer.state().is_subscribed_to(topic),
+            (None, Some(streams)) => streams.is_subscribed_to(topic),
+            (None, None) => self.group.is_subscribed_to(topic),
         }
     }
 
-    /// What has expired by now of its offsets, from a place on. Those of a consumer group count from each commit.
+    /// What has expired by now of its offsets, from a place on. Those of another than
+    /// a classic group count from each commit.
     pub(super) fn expired<'a>(
         &'a self,
         after: Option<&(Name, i32)>,
         times: (i64, i64),
     ) -> impl Iterator<Item = (&'a Name, i32, bool)> + use<'a> {
-        let since = match &self.consumer {
-            Some(_) => Some(None),
-            None => self.group.expiry_base(),
+        let since = match self.is_classic() {
+            false => Some(None),
+            true => self.group.expiry_base(),
         };
         let is_used = |topic: &str| self.is_subscribed_to(topic);
         self.offsets.expired((since, is_used), after, times)
@@ -97,6 +112,10 @@ impl Entry {
         let consumer = self.consumer.as_ref();
         record.map_or(0, |value| FIXED_BYTES + id_bytes + value.len())
             + consumer.map_or(0, |consumer| consumer.state().record_bytes())
+            + self
+                .streams
+                .as_ref()
+                .map_or(0, |streams| streams.state().record_bytes())
             + self.offsets.record_bytes(id_bytes)
     }
 
@@ -104,6 +123,10 @@ impl Entry {
     pub(super) fn is_refreshing(&self) -> bool {
         let consumer = self.consumer.as_ref();
         consumer.is_some_and(|consumer| consumer.is_refreshing())
+            || self
+                .streams
+                .as_ref()
+                .is_some_and(|streams| streams.is_refreshing())
     }
 
     /// What the group takes, about, with the record that is kept of it.
@@ -115,7 +138,8 @@ impl Entry {
             .consumer
             .as_ref()
             .map_or(0, |consumer| consumer.bytes());
-        let offsets = self.offsets.bytes() + self.pending.bytes() + consumer;
+        let streams = self.streams.as_ref().map_or(0, |streams| streams.bytes());
+        let offsets = self.offsets.bytes() + self.pending.bytes() + consumer + streams;
         GROUP_BYTES + self.group.id().len() + self.group.bytes + record + offsets
     }
 }
@@ -212,6 +236,11 @@ impl Coordinator {
         self.config.consumer = config;
     }
 
+    /// What streams groups obey has changed.
+    pub fn set_streams_config(&mut self, config: StreamsConfig) {
+        self.config.streams = config;
+    }
+
     /// What its groups take, and what is being written.
     #[must_use]
     pub fn usage(&self) -> GroupsUsage {
@@ -268,7 +297,7 @@ impl Coordinator {
     #[must_use]
     pub fn group(&self, id: &str) -> Option<&ClassicGroup> {
         let entry = self.groups.get(id)?;
-        entry.consumer.is_none().then_some(&entry.group)
+        entry.is_classic().then_some(&entry.group)
     }
 
     /// All of them as classic groups, which those of the consumer protocol are without members; by id.
@@ -450,6 +479,7 @@ impl Coordinator {
                 }
             });
             self.consumer_loaded(now, &id);
+            self.streams_loaded(now, &id);
         }
         let interval = self.config.offsets_retention_check_interval_ms;
         self.timers.set_after(Timer::Expiry, now.mono, interval);
@@ -470,7 +500,9 @@ impl Coordinator {
             && let Some(timer) = self.timers.pop_due(now.mono)
         {
             *left = left.saturating_sub(TIMER_WORK);
-            let Some(timer) = self.consumer_timer((now, topics), timer, left, out) else {
+            let timer = self.consumer_timer((now, topics), timer, left, out);
+            let timer = timer.and_then(|it| self.streams_timer((now, topics), it, left, out));
+            let Some(timer) = timer else {
                 continue;
             };
             let told = out.len();
@@ -524,6 +556,7 @@ impl Coordinator {
                 }
             });
             self.give_up_consumer(&id, out);
+            self.give_up_streams(&id, out);
         }
         self.groups.clear();
         (self.bytes, self.refreshes) = (0, 0);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::consumer::{ConsumerConfig, ConsumerReply};
 use super::effect::{Effect, JoinReply, News, Record, SyncReply, TransactionalProducer};
 use super::logged::LogPlace;
+use super::streams::{StreamsConfig, StreamsReply};
 use crate::base::Name;
 use crate::base::limits::MEMBERS_TOLD_PER_SLICE;
 use crate::base::{Now, Timers, TopicId};
@@ -33,6 +34,8 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: u64,
     /// Those of groups of the consumer protocol
     pub consumer: ConsumerConfig,
+    /// Those of streams groups
+    pub streams: StreamsConfig,
     /// Members that are told something, or removed, at a time ([`MEMBERS_TOLD_PER_SLICE`])
     pub told_at_a_time: usize,
 }
@@ -47,6 +50,7 @@ impl Default for GroupConfig {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 10 * 60 * 1000,
             consumer: ConsumerConfig::default(),
+            streams: StreamsConfig::default(),
             told_at_a_time: MEMBERS_TOLD_PER_SLICE,
         }
     }
@@ -63,6 +67,8 @@ pub(crate) enum Then {
     StaticMember(Name, StaticReply),
     /// What a consumer group has decided counts, and these are answered.
     Consumer(Vec<(u64, ConsumerReply)>),
+    /// The same of a streams group.
+    Streams(Vec<(u64, StreamsReply)>),
     /// Replay the records, offsets that are committed, then answer the token, if it is not yet.
     Commit(Committing),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
@@ -133,7 +139,11 @@ impl Then {
     /// Whether the records describe a state that the group is in already; others become state when they are durable.
     pub(crate) fn follows_state(&self) -> bool {
         match self {
-            Self::Nothing | Self::Assign(..) | Self::StaticMember(..) | Self::Consumer(_) => true,
+            Self::Nothing
+            | Self::Assign(..)
+            | Self::StaticMember(..)
+            | Self::Consumer(_)
+            | Self::Streams(_) => true,
             Self::Commit(..) | Self::Forget(_) | Self::Sweep => false,
         }
     }
@@ -161,7 +171,7 @@ pub(crate) enum Timer {
     Sync(Name),
     /// A group goes on with what it does in slices.
     GoOn(Name),
-    /// A member of a consumer group has had its time to give up partitions.
+    /// A member of a consumer or streams group has had its time to give up what it has to.
     Rebalance(Name, Name),
     /// Look for expired offsets.
     Expiry,

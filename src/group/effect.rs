@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::consumer::ConsumerReply;
+use super::streams::{InternalTopic, StreamsReply};
 use crate::base::ErrorCode;
 use crate::base::Name;
 pub use crate::base::coordinating::Record;
@@ -115,7 +116,7 @@ pub enum News {
         /// How many they are.
         members: usize,
     },
-    /// Its members have a new target, by the consumer protocol (KIP-848).
+    /// Its members have a new target, by the consumer protocol (KIP-848) or that of streams (KIP-1071).
     Assigns {
         /// The epoch of the group.
         epoch: i32,
@@ -159,6 +160,10 @@ pub enum Effect {
     Synced(u64, SyncReply),
     /// Answer the ConsumerGroupHeartbeat of this token.
     Heartbeat(u64, ConsumerReply),
+    /// Answer the StreamsGroupHeartbeat of this token.
+    StreamsHeartbeat(u64, StreamsReply),
+    /// A streams group needs these topics: they are to be created, if they can be. If they are not it asks again.
+    CreateTopics(Name, Vec<InternalTopic>),
     /// Something became of a group, for the log.
     News(Name, News),
     /// A consumer group is subscribed to more than it may be, and goes on with the target that it has.

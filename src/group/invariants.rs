@@ -6,6 +6,7 @@ use super::classic::id_bytes;
 use super::consumer::ConsumerGroup;
 use super::coordinator::Entry;
 use super::cx::InFlight;
+use super::streams::StreamsGroup;
 use super::{ClassicGroup, Coordinator, Name, State, Then, Timer};
 
 impl ClassicGroup {
@@ -116,6 +117,11 @@ impl Coordinator {
             if let Some(consumer) = &entry.consumer {
                 consumer.invariants();
                 assert_eq!(entry.group.size(), 0, "{id} is of two kinds");
+                assert!(entry.streams.is_none(), "{id} is of two kinds");
+            }
+            if let Some(streams) = &entry.streams {
+                streams.invariants();
+                assert_eq!(entry.group.size(), 0, "{id} is of two kinds");
             }
             if !self.loaded {
                 // The clocks of what is being replayed start when all of it is there.
@@ -123,6 +129,9 @@ impl Coordinator {
             }
             if let Some(consumer) = &entry.consumer {
                 self.consumer_invariants(id, consumer);
+            }
+            if let Some(streams) = &entry.streams {
+                self.streams_invariants(id, streams);
             }
             for (member, m) in entry.group.members() {
                 let session = Timer::Session(id.clone(), member.clone());
@@ -154,6 +163,16 @@ impl Coordinator {
                     "sync phase of {id}"
                 );
             }
+        }
+    }
+
+    fn streams_invariants(&self, id: &Name, streams: &StreamsGroup) {
+        let goes_on = self.timers.contains(&Timer::GoOn(id.clone()));
+        assert!(goes_on || !streams.has_more(), "{id} would not go on");
+        for (member, _) in streams.state().members() {
+            let session = Timer::Session(id.clone(), member.clone());
+            let watched = self.timers.contains(&session) || !streams.is_idle();
+            assert!(watched, "member {member} of {id} would stay for ever");
         }
     }
 

@@ -7,7 +7,8 @@
 //! `rebalance.rs` moves it from generation to generation, `telling.rs` tells its members, `subscribed.rs` finds their
 //! topics, `classic.rs` keeps the books, `persist.rs` makes a record of it. `transactions.rs` has what is committed in
 //! transactions, as long as they are not over in `pending.rs`. Groups of the consumer protocol are in `consumer/`, and
-//! beside the classic ones by `consumers.rs`. `records.rs` knows Kafka's formats. Nothing here knows
+//! beside the classic ones by `consumers.rs`; streams groups in `streams/`, and beside the others by
+//! `streams_groups.rs`. `records.rs` knows Kafka's formats. Nothing here knows
 //! the wire: requests come as plain values with a token, and answers leave as [`Effect`]s with that token.
 //!
 //! What is durable and what is not: committed offsets change only by replaying records that are durable, at start and
@@ -35,6 +36,8 @@ pub mod records;
 mod replay;
 mod snapshot;
 pub mod state;
+pub mod streams;
+mod streams_groups;
 mod subscribed;
 mod telling;
 mod transactions;
@@ -57,6 +60,12 @@ mod model_test;
 #[cfg(test)]
 mod protocol_test;
 #[cfg(test)]
+mod streams_model_test;
+#[cfg(test)]
+mod streams_protocol_test;
+#[cfg(test)]
+pub(crate) mod streams_testing;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use classic::ClassicGroup;
@@ -71,6 +80,7 @@ pub use member::{Member, Protocol};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit, TopicIds};
 pub use progress::SnapshotPart;
 pub use state::State;
+pub use streams::{StreamsConfig, StreamsHeartbeat, StreamsReply};
 
 pub use crate::base::coordinating::{client_error, partition_for};
 pub use crate::base::{Name, name};

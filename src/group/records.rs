@@ -4,8 +4,8 @@
 //! Written: OffsetCommitKey 1, OffsetCommitValue 4 (1 if the commit names a
 //! retention of its own), GroupMetadataKey 2, GroupMetadataValue 3. Read: offset
 //! keys 0-1 with values 0-4, group keys 2 with values 0-4; those of consumer groups are in
-//! `consumer/records.rs`. Keys of other kinds (share and streams groups) are known to be
-//! unknown. Only version 4 of an offset has a place for the topic's id. Builds before wrote it
+//! `consumer/records.rs`, those of streams groups in `streams/records.rs`. Keys of other kinds (share groups)
+//! are known to be unknown. Only version 4 of an offset has a place for the topic's id. Builds before wrote it
 //! behind version 1; it is read there.
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,6 +13,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::consumer;
 use super::consumer::records::ConsumerKey;
 use super::offsets::Committed;
+use super::streams;
+use super::streams::records::StreamsKey;
 use crate::base::Name;
 use crate::base::TopicId;
 pub use crate::base::fields::RecordError;
@@ -36,6 +38,8 @@ pub enum Key<'a> {
     Group(&'a str),
     /// Something of a consumer group.
     Consumer(&'a str, ConsumerKey<'a>),
+    /// Something of a streams group.
+    Streams(&'a str, StreamsKey<'a>),
     /// A record of a kind that this broker does not keep.
     Other(i16),
 }
@@ -167,16 +171,21 @@ pub fn parse_key(key: &[u8]) -> Result<Key<'_>, RecordError> {
         rest: key,
         compact: false,
     };
-    match key.i16()? {
+    let number = key.i16()?;
+    match number {
         0 | 1 => Ok(Key::Offset {
             group: key.text()?,
             topic: key.text()?,
             partition: key.i32()?,
         }),
         2 => Ok(Key::Group(key.text()?)),
-        other => Ok(match consumer::records::parse_key(other, &mut key)? {
+        17..=23 => Ok(match streams::records::parse_key(number, &mut key)? {
+            Some((group, kind)) => Key::Streams(group, kind),
+            None => Key::Other(number),
+        }),
+        _ => Ok(match consumer::records::parse_key(number, &mut key)? {
             Some((group, kind)) => Key::Consumer(group, kind),
-            None => Key::Other(other),
+            None => Key::Other(number),
         }),
     }
 }

@@ -8,6 +8,7 @@ use super::coordinator::Entry;
 use super::logged::{LogPlace, Replayed};
 use super::pending::Pending;
 use super::records::{self, Key, RecordError};
+use super::streams;
 use super::{ClassicGroup, Coordinator, GroupOffsets, Name, Record, TopicIds};
 use crate::base::TopicId;
 
@@ -84,6 +85,12 @@ impl Coordinator {
                 }
                 Ok(())
             }
+            Key::Streams(id, kind) => {
+                if let Some(change) = streams::records::parse(kind, value)? {
+                    self.replay_streams(id, change);
+                }
+                Ok(())
+            }
             Key::Other(_) => {
                 self.foreign = true;
                 Ok(())
@@ -128,16 +135,18 @@ impl Coordinator {
     /// The group as its record describes it, and the record.
     fn replay_group(&mut self, id: Name, group: Option<(ClassicGroup, Bytes)>) {
         let before = self.take_out(&id);
-        let (offsets, pending, consumer) = match before {
-            Some(entry) => (entry.offsets, entry.pending, entry.consumer),
+        let (offsets, pending, consumer, streams) = match before {
+            Some(entry) => (entry.offsets, entry.pending, entry.consumer, entry.streams),
             None => Default::default(),
         };
-        // A classic group takes the place of a consumer group that nobody is a member of, and of no other.
+        // A classic group takes the place of one of another kind that nobody is a member of, and of no other.
         let consumer = consumer.filter(|consumer| group.is_none() || !consumer.is_unused());
+        let streams = streams.filter(|streams| group.is_none() || !streams.is_unused());
+        let is_classic = consumer.is_none() && streams.is_none();
         // A tombstone leaves offsets alone: Kafka writes one without touching them when a group
         // goes over to the new protocol.
         let (group, record) = match group {
-            None if offsets.is_empty() && pending.is_empty() && consumer.is_none() => return,
+            None if offsets.is_empty() && pending.is_empty() && is_classic => return,
             None => (ClassicGroup::new(id.clone(), None), None),
             Some((group, record)) => (group, Some(record)),
         };
@@ -145,6 +154,7 @@ impl Coordinator {
             group,
             offsets,
             consumer,
+            streams,
             pending,
             record,
         };

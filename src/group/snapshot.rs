@@ -23,12 +23,13 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::consumer::{self, GroupChange};
+use super::consumer;
 use super::coordinator::Entry;
 use super::cx::{Appends, Since};
 use super::logged::LogPlace;
 use super::progress::{GoesOn, SnapshotPart, SnapshotProgress};
 use super::records::{self, Key};
+use super::streams;
 use super::{Committed, Coordinator, Name, Record};
 
 /// Records of a part, and what else it has cost.
@@ -118,16 +119,26 @@ impl Part<'_> {
                     .zip(like)
                     .and_then(|(it, like)| it.durable_like(&like));
                 if let Some(change) = durable {
-                    self.take_change(id, &change);
+                    self.take_record(consumer::records::record(id, &change));
+                }
+            }
+            Ok(Key::Streams(id, kind)) => {
+                let streams = groups.get(id).and_then(|entry| entry.streams.as_ref());
+                let like = streams::records::parse(kind, None).ok().flatten();
+                let durable = streams
+                    .zip(like)
+                    .and_then(|(it, like)| it.durable_like(&like));
+                if let Some(change) = durable {
+                    self.take_record(streams::records::record(id, &change));
                 }
             }
             Ok(Key::Other(_)) | Err(_) => {}
         }
     }
 
-    /// Takes what is durable of a consumer group.
-    fn take_change(&mut self, id: &str, change: &GroupChange) {
-        if let (key, Some(value)) = consumer::records::record(id, change) {
+    /// Takes what is durable of a group that is no classic one.
+    fn take_record(&mut self, record: Record) {
+        if let (key, Some(value)) = record {
             self.take(key, || value);
         }
     }
@@ -149,9 +160,19 @@ impl Part<'_> {
             && let Some(consumer) = &entry.consumer
         {
             let durable = consumer.durable();
-            durable
-                .iter()
-                .for_each(|change| self.take_change(id, change));
+            let records = durable.iter();
+            records
+                .map(|change| consumer::records::record(id, change))
+                .for_each(|record| self.take_record(record));
+        }
+        if within.is_none()
+            && let Some(streams) = &entry.streams
+        {
+            let durable = streams.durable();
+            let records = durable.iter();
+            records
+                .map(|change| streams::records::record(id, change))
+                .for_each(|record| self.take_record(record));
         }
         for (topic, partition, committed, place) in entry.offsets.placed_after(within) {
             self.take_offset((id, entry), (topic, partition), (committed, place));
@@ -323,7 +344,7 @@ fn is_durable(groups: &BTreeMap<Name, Entry>, key: &[u8]) -> bool {
             entry.is_some_and(|entry| entry.offsets.get(topic, partition).is_some())
         }
         // What there was before may be there again only when the failure is told to the group.
-        Ok(Key::Consumer(..)) => true,
+        Ok(Key::Consumer(..) | Key::Streams(..)) => true,
         Ok(Key::Other(_)) | Err(_) => false,
     }
 }

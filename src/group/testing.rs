@@ -10,6 +10,7 @@ use super::coordinator::HeartbeatRequest;
 use super::join::JoinRequest;
 use super::rebalance::{Leaving, SyncRequest};
 use super::records::{self, Key};
+use super::streams::{InternalTopic, StreamsReply};
 use super::writes::CommitRequest;
 use super::{
     Committed, ConsumerReply, Coordinator, Effect, GroupConfig, GroupTopics, JoinReply, Name, News,
@@ -215,6 +216,9 @@ pub struct World {
     pub written: BTreeMap<u64, ErrorCode>,
     /// Those of consumer groups.
     pub heartbeats: BTreeMap<u64, ConsumerReply>,
+    /// Those of streams groups, and topics that they want.
+    pub streams_heartbeats: BTreeMap<u64, StreamsReply>,
+    pub created: Vec<InternalTopic>,
     /// How often it was said that a group is too large.
     pub too_large: usize,
     /// What became of groups.
@@ -287,6 +291,8 @@ impl World {
             synced: BTreeMap::new(),
             written: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
+            streams_heartbeats: BTreeMap::new(),
+            created: Vec::new(),
             too_large: 0,
             news: Vec::new(),
             topics: Box::new(NoTopics),
@@ -314,6 +320,10 @@ impl World {
                 Effect::Heartbeat(token, reply) => {
                     assert!(self.heartbeats.insert(token, reply).is_none());
                 }
+                Effect::StreamsHeartbeat(token, reply) => {
+                    assert!(self.streams_heartbeats.insert(token, reply).is_none());
+                }
+                Effect::CreateTopics(_, topics) => self.created.extend(topics),
                 Effect::TooLarge(_) => self.too_large += 1,
                 Effect::News(group, news) => self.news.push((group, news)),
                 Effect::Written(token, error) => {

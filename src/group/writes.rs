@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::consumer::ConsumerReply;
-use super::consumers::consumer_tombstones;
+use super::consumers::tombstones_of_kind;
 use super::coordinator::Entry;
 use super::cx::{Appends, Committing, Counts, InFlight, Leftover};
 use super::records::{self, Key};
+use super::streams::StreamsReply;
 use super::{
     Coordinator, Cx, Effect, Forget, Name, News, OffsetToCommit, Record, Replayed, State, Then,
     TransactionalProducer, client_error,
@@ -54,7 +55,17 @@ impl Coordinator {
                 .state()
                 .check_commit(of, knows_epochs, in_transaction, places)?;
         }
-        let is_classic = consumer.is_none();
+        if let Some(streams) = self.streams_group(&request.group) {
+            let of = (&*request.member, request.generation);
+            let offsets = request.offsets.iter();
+            let places = offsets.map(|o| (&o.topic, o.partition));
+            let knows_epochs = request.knows_group_id_not_found;
+            streams
+                .state()
+                .check_commit(of, knows_epochs, in_transaction, places)?;
+        }
+        let entry = self.groups.get(&request.group);
+        let is_classic = entry.is_none_or(Entry::is_classic);
         let checked = self.with_group(now, &request.group, out, |group, cx| {
             if !is_classic {
                 return match group.state() {
@@ -198,12 +209,16 @@ impl Coordinator {
             }
             State::Empty => {
                 let consumer = entry.consumer.as_ref();
-                if let Some(consumer) = consumer.filter(|consumer| !consumer.is_unused()) {
-                    return Err(match consumer.state().members().len() {
-                        // Somebody may be about to be one.
-                        0 => ErrorCode::CoordinatorNotAvailable,
-                        _ => ErrorCode::NonEmptyGroup,
-                    });
+                let consumer = consumer.filter(|consumer| !consumer.is_unused());
+                let streams = entry.streams.as_ref();
+                let streams = streams.filter(|streams| !streams.is_unused());
+                let members = consumer.map(|it| it.state().members().len());
+                let members = members.or(streams.map(|it| it.state().members().len()));
+                match members {
+                    None => {}
+                    // Somebody may be about to be one.
+                    Some(0) => return Err(ErrorCode::CoordinatorNotAvailable),
+                    Some(_) => return Err(ErrorCode::NonEmptyGroup),
                 }
                 self.bury(now, group, Some(token), out);
                 Ok(())
@@ -246,12 +261,7 @@ impl Coordinator {
             }
         };
         if forget.group && forget.is_whole() {
-            records.extend(
-                self.groups
-                    .get(id)
-                    .into_iter()
-                    .flat_map(consumer_tombstones),
-            );
+            records.extend(self.groups.get(id).into_iter().flat_map(tombstones_of_kind));
             records.push((records::group_key(id), None));
         }
         self.write(now, id, records, Then::Forget(forget), out);
@@ -321,6 +331,12 @@ impl Coordinator {
             Then::Nothing | Then::Sweep => None,
             Then::Consumer(replies) => {
                 let refused = |(token, _)| Effect::Heartbeat(token, ConsumerReply::error(error));
+                out.extend(std::mem::take(replies).into_iter().map(refused));
+                None
+            }
+            Then::Streams(replies) => {
+                let refused =
+                    |(token, _)| Effect::StreamsHeartbeat(token, StreamsReply::error(error));
                 out.extend(std::mem::take(replies).into_iter().map(refused));
                 None
             }
@@ -405,6 +421,7 @@ impl Coordinator {
                 });
             }
             Then::Consumer(replies) => self.consumer_written(now, &id, replies, error, out),
+            Then::Streams(replies) => self.streams_written(now, &id, replies, error, out),
             Then::Commit(commit) => {
                 let producer = commit.producer.as_ref();
                 self.appends.commit_ended(&id, producer, &records);

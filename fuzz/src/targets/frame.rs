@@ -94,6 +94,8 @@ apis! {
     69 ConsumerGroupDescribeRequest,
     74 ListConfigResourcesRequest,
     75 DescribeTopicPartitionsRequest,
+    88 StreamsGroupHeartbeatRequest,
+    89 StreamsGroupDescribeRequest,
 }
 
 fn versions(key: i16) -> impl Iterator<Item = i16> {

@@ -8,8 +8,8 @@
 //!   the two INVALID_REQUEST (KIP-1242).
 //! - Features are told from version 3 on. metadata.version is at Kafka 4.4's level: tools take the release from it
 //!   whose requests they may use. As soon as all brokers know what that is, transaction.version is 2 (KIP-890): by it
-//!   clients choose versions of Produce, EndTxn and TxnOffsetCommit; and group.version is 1 (KIP-848). The others make
-//!   clients rely on what is not there yet: streams.version and share.version on group protocols,
+//!   clients choose versions of Produce, EndTxn and TxnOffsetCommit; and group.version and streams.version are 1
+//!   (KIP-848, KIP-1071). The others make clients rely on what is not there yet: share.version on a group protocol,
 //!   eligible.leader.replicas.version on replicas.
 
 use bytes::Bytes;
@@ -18,7 +18,10 @@ use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::handler::{Answer, Ctx};
 use crate::base::ErrorCode;
-use crate::controller::{GROUP_VERSIONS, TRANSACTION_VERSIONS, group_version, transaction_version};
+use crate::controller::{
+    GROUP_VERSIONS, STREAMS_VERSIONS, TRANSACTION_VERSIONS, group_version, streams_version,
+    transaction_version,
+};
 use crate::wire::{self, Api, RequestHeader};
 
 /// Answers an ApiVersions request of any version, from what is claimed to be served.
@@ -78,6 +81,11 @@ fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
             "metadata.version",
             (METADATA_VERSION, METADATA_VERSION),
             METADATA_VERSION,
+        ),
+        (
+            "streams.version",
+            STREAMS_VERSIONS,
+            streams_version(ctx.image.features),
         ),
         ("transaction.version", TRANSACTION_VERSIONS, transactions),
     ] {
@@ -163,6 +171,7 @@ mod tests {
                     [
                         ("group.version", 1),
                         ("metadata.version", 33),
+                        ("streams.version", 1),
                         ("transaction.version", 2)
                     ]
                 );
@@ -175,8 +184,12 @@ mod tests {
     fn features_are_finalized_when_all_brokers_know_them() {
         let mut cluster = Cluster::new();
         for (below, known) in [
-            (1, &["metadata.version", "transaction.version"][..]),
-            (2, &["metadata.version"]),
+            (
+                1,
+                &["group.version", "metadata.version", "transaction.version"][..],
+            ),
+            (2, &["metadata.version", "transaction.version"]),
+            (3, &["metadata.version"]),
         ] {
             cluster.image.features = FEATURE_LEVEL - below;
             let request = request("x", "1");
@@ -195,6 +208,7 @@ mod tests {
                 [
                     ("group.version", 1),
                     ("metadata.version", 33),
+                    ("streams.version", 1),
                     ("transaction.version", 2)
                 ]
             );

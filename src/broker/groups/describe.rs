@@ -16,8 +16,11 @@ use super::answers::error_of;
 use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
 use crate::base::ErrorCode;
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
-use crate::coordinator::{CLASSIC, CONSUMER, Described, DescribedMember, GroupAnswer, GroupAsk};
+use crate::coordinator::{
+    CLASSIC, CONSUMER, Described, DescribedMember, GroupAnswer, GroupAsk, STREAMS,
+};
 use crate::group::consumer::ConsumerState;
+use crate::group::streams::StreamsGroupState;
 use crate::group::{Name, State};
 use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
 
@@ -82,10 +85,12 @@ pub fn list_groups(
     let (id, version) = (header.correlation_id, header.version);
     let frame = ListFrame::new(id, version, &ListGroupsResponse::default(), 0)?;
     // Looked up once for each type and state, however many are named.
-    let by_type = [CLASSIC, CONSUMER].map(|kind| (kind, wanted(&request.types_filter, kind)));
+    let by_type =
+        [CLASSIC, CONSUMER, STREAMS].map(|kind| (kind, wanted(&request.types_filter, kind)));
     let states = State::ALL.map(State::name).into_iter();
     let states = states
-        .chain([ConsumerState::Assigning, ConsumerState::Reconciling].map(ConsumerState::name));
+        .chain([ConsumerState::Assigning, ConsumerState::Reconciling].map(ConsumerState::name))
+        .chain([StreamsGroupState::NotReady.name()]);
     let by_state: Vec<_> = states
         .map(|state| (state, wanted(&request.states_filter, state)))
         .collect();

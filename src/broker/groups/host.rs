@@ -13,6 +13,7 @@ use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::refusals::{Refusals, in_transaction_of, refusal};
 use super::snapshots::Snapshots;
+use super::streams::CreatesTopics;
 use super::topic::OFFSETS_TOPIC;
 use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Mono, ShardId, StoreId, TopicId, limits};
 use crate::broker::fx::Fx;
@@ -28,7 +29,9 @@ use crate::broker::rare_log::{LifeLog, RareLog};
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, InstanceState, Question};
-use crate::group::{ConsumerConfig, GroupConfig, Name, Record, TransactionalProducer};
+use crate::group::{
+    ConsumerConfig, GroupConfig, Name, Record, StreamsConfig, TransactionalProducer,
+};
 use crate::store::DiskError;
 
 /// See the module.
@@ -47,6 +50,7 @@ pub struct Coordinators {
     snapshots: Snapshots,
     early: EarlyCommits,
     refusals: Refusals,
+    creates: CreatesTopics,
     news: LifeLog,
     too_large: RareLog,
     /// The version of the metadata that is served by.
@@ -76,6 +80,7 @@ impl Coordinators {
             snapshots: Snapshots::default(),
             early: EarlyCommits::default(),
             refusals: Refusals::default(),
+            creates: CreatesTopics::default(),
             news: LifeLog::default(),
             too_large: RareLog::default(),
             served: 0,
@@ -85,6 +90,7 @@ impl Coordinators {
     /// Settings of the broker have changed.
     pub fn set_config(&mut self, config: &BrokerConfig) {
         self.host.set_consumer_config(&consumer_config(config));
+        self.host.set_streams_config(&streams_config(config));
     }
 
     /// Whether everything that was there is loaded.
@@ -244,6 +250,11 @@ impl Coordinators {
     /// What was asked about the transaction of a commit that is refused has come to this.
     pub fn transaction_told(&mut self, number: u64, errors: &[ErrorCode], fx: &mut Fx<'_>) {
         self.refusals.told(number, errors, fx);
+    }
+
+    /// Topics that a group needs are created, or are not.
+    pub fn topics_created(&mut self, number: u64) {
+        self.creates.ended(number);
     }
 
     /// Lets the coordinators see the time.
@@ -473,6 +484,10 @@ impl Coordinators {
                 HostEffect::News(group, news) => self.news.say(fx.now.mono, |more| {
                     tracing::info!("group {group} {news}{more}");
                 }),
+                HostEffect::CreateTopics(_, topics) => {
+                    let number = self.token();
+                    self.creates.begin(number, topics, fx);
+                }
                 HostEffect::TooLarge(group) => self.too_large.say(fx.now.mono, &group, |more| {
                     tracing::warn!(
                         "group {group} is subscribed to more than {} partitions, or to names of topics that take too \
@@ -555,6 +570,7 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
             as u64,
         consumer: consumer_config(config),
+        streams: streams_config(config),
         told_at_a_time: limits::MEMBERS_TOLD_PER_SLICE,
     }
 }
@@ -568,6 +584,18 @@ fn consumer_config(config: &BrokerConfig) -> ConsumerConfig {
         assignment_interval_ms: config.group_consumer_assignment_interval_ms.max(0) as u64,
         assignors: assignors.names().map(Name::from).collect(),
         ..ConsumerConfig::default()
+    }
+}
+
+fn streams_config(config: &BrokerConfig) -> StreamsConfig {
+    StreamsConfig {
+        session_timeout_ms: config.group_streams_session_timeout_ms.max(1) as u64,
+        heartbeat_interval_ms: config.group_streams_heartbeat_interval_ms,
+        max_size: config.group_streams_max_size.max(1) as usize,
+        assignment_interval_ms: config.group_streams_assignment_interval_ms.max(0) as u64,
+        initial_rebalance_delay_ms: config.group_streams_initial_rebalance_delay_ms.max(0) as u64,
+        standby_replicas: config.group_streams_num_standby_replicas.max(0) as usize,
+        ..StreamsConfig::default()
     }
 }
 

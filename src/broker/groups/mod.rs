@@ -1,5 +1,5 @@
 //! The group APIs. `plan.rs`: what a request asks the coordinators of its groups, and what is made of their answers;
-//! `commits.rs`, `transactional.rs`, `offsets.rs`, `members.rs`, `consumers.rs`, `describe.rs` have the plans,
+//! `commits.rs`, `transactional.rs`, `offsets.rs`, `members.rs`, `consumers.rs`, `streams.rs`, `describe.rs` have them;
 //! `find.rs` is FindCoordinator, which the image answers. `front.rs` asks the shards that own the partitions of the
 //! groups (`topic.rs`) and waits for all of them; `host.rs` is such a shard's part, with `load.rs` for what was there
 //! before, `snapshots.rs` for what is written once more, `early.rs` for what came by metadata that it is still to serve
@@ -22,6 +22,7 @@ mod offsets;
 mod plan;
 mod refusals;
 mod snapshots;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -34,5 +35,6 @@ pub use find::{create_coordinators, find_after_creation, find_coordinator};
 pub use members::{heartbeat, join_group, leave_group, sync_group};
 pub use offsets::{offset_delete, offset_fetch};
 pub use plan::{MakeResponse, Planner, name};
+pub use streams::{streams_group_describe, streams_group_heartbeat};
 pub use topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, of_transaction};
 pub use transactional::txn_offset_commit;

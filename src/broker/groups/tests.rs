@@ -139,7 +139,7 @@ impl Broker {
                     let (request, slot) = self.asked.remove(&token).expect("asked once");
                     self.answered(request, slot, answer);
                 }
-                HostEffect::TooLarge(_) | HostEffect::News(..) => {}
+                HostEffect::TooLarge(_) | HostEffect::News(..) | HostEffect::CreateTopics(..) => {}
                 HostEffect::Append {
                     partition, append, ..
                 } => {

@@ -25,6 +25,9 @@ impl Shard {
             if let Some(replicas) = &mut self.others.replicas {
                 replicas.altered(number, answer, &self.owner, fx.now.mono);
             }
+        } else if let Some(number) = ReqRef::number_of_groups(id) {
+            // Whether they are there the group sees by itself, and asks again if not.
+            self.coordinators.topics_created(number);
         } else if let Some((to, call)) = self.requests.control.done(front, id, answer, fx) {
             self.answer_after_creation(to, call, fx);
         }

@@ -89,26 +89,44 @@ pub enum MemberTimer {
 
 /// What is to be written, and who is answered when it is durable.
 #[derive(Debug)]
-pub struct ConsumerWrite {
+pub struct GroupWrite<C, R> {
     /// Each one is a record.
-    pub changes: Vec<GroupChange>,
+    pub changes: Vec<C>,
     /// By token.
-    pub replies: Vec<(u64, ConsumerReply)>,
+    pub replies: Vec<(u64, R)>,
 }
 
-/// What a group wants done.
-#[derive(Debug, Default)]
-pub struct ConsumerOut {
+/// That of a consumer group.
+pub type ConsumerWrite = GroupWrite<GroupChange, ConsumerReply>;
+
+/// What a group wants done, of whatever kind its changes and answers are.
+#[derive(Debug)]
+pub struct GroupOut<C, R> {
     /// Answers, by token.
-    pub replies: Vec<(u64, ConsumerReply)>,
+    pub replies: Vec<(u64, R)>,
     /// Timers.
     pub timers: Vec<MemberTimer>,
-    /// One batch; it is told by [`ConsumerGroup::written`](super::ConsumerGroup::written) what comes of it.
-    pub write: Option<ConsumerWrite>,
+    /// One batch; the group is told (`written`) what comes of it.
+    pub write: Option<GroupWrite<C, R>>,
     /// It is subscribed to more than it may be, since topics have grown, and goes on with the target that it has.
     pub is_too_large: bool,
     /// It has more to do, when that is said.
     pub goes_on: NextSlice,
+}
+
+/// What a consumer group wants done.
+pub type ConsumerOut = GroupOut<GroupChange, ConsumerReply>;
+
+impl<C, R> Default for GroupOut<C, R> {
+    fn default() -> Self {
+        Self {
+            replies: Vec::new(),
+            timers: Vec::new(),
+            write: None,
+            is_too_large: false,
+            goes_on: NextSlice::default(),
+        }
+    }
 }
 
 /// When a group has more to do.

@@ -294,27 +294,19 @@ impl ConsumerGroup {
     /// Everything of it that is durable, or is being written.
     #[must_use]
     pub fn durable(&self) -> Vec<GroupChange> {
-        let Phase::Works(turn) = &self.phase else {
-            return self.state.all().collect();
-        };
-        let before = turn.changes.before();
-        let all = self
-            .state
-            .all()
-            .filter(|change| !before.contains_key(&change.key()));
-        all.chain(before.values().filter(|change| change.is_value()).cloned())
-            .collect()
+        match &self.phase {
+            Phase::Works(turn) => turn.changes.without(&self.state),
+            Phase::Idle | Phase::Writes(..) => self.state.all().collect(),
+        }
     }
 
     /// The same of the key of this change alone.
     #[must_use]
     pub fn durable_like(&self, change: &GroupChange) -> Option<GroupChange> {
-        if let Phase::Works(turn) = &self.phase
-            && let Some(before) = turn.changes.before().remove(&change.key())
-        {
-            return Some(before).filter(GroupChange::is_value);
+        match &self.phase {
+            Phase::Works(turn) => turn.changes.without_like(&self.state, change),
+            Phase::Idle | Phase::Writes(..) => self.state.like(change),
         }
-        self.state.like(change)
     }
 
     /// Does as much as is `left` of a slice, in partitions that are looked at.

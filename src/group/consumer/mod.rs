@@ -31,11 +31,16 @@ mod waiting;
 
 pub use assign::{Assignor, assignor};
 pub use change::{GroupChange, GroupEpoch, Resolved, TargetEpoch};
-pub use cx::{ConsumerConfig, ConsumerCx, ConsumerOut, ConsumerWrite, MemberTimer, NextSlice};
+pub use changes::{Changes, Changing, Keyed};
+pub use cx::{
+    ConsumerConfig, ConsumerCx, ConsumerOut, ConsumerWrite, GroupOut, GroupWrite, MemberTimer,
+    NextSlice,
+};
 pub use group::{ConsumerGroup, ConsumerState};
 pub use heartbeat::{ConsumerHeartbeat, ConsumerReply, JOINS, LEAVES, LEAVES_FOR_A_WHILE};
 pub use member::{Current, MemberState, Subscription};
 pub use partitions::{Held, Partitions};
+pub(in crate::group) use refresh::hash_of;
 pub use refresh::preferred_assignor;
 pub use state::GroupState;
 pub use topics::{GroupTopics, NoTopics};

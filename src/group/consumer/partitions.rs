@@ -1,5 +1,5 @@
 //! Sets of partitions: those of a target assignment or of a request, and those that a member has, each with the epoch
-//! in which it was given to it.
+//! in which it was given to it. Of topics, or of whatever else has partitions: tasks are those of subtopologies.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,12 +11,18 @@ const TOPIC_BYTES: usize = 64;
 const PARTITION_BYTES: usize = 8;
 
 /// Partitions of topics. Sorted, none twice, and no topic is without one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Partitions(BTreeMap<TopicId, Vec<i32>>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partitions<K = TopicId>(BTreeMap<K, Vec<i32>>);
 
-impl Partitions {
+impl<K> Default for Partitions<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Partitions<K> {
     /// All of these, of topics that may be named again and again.
-    pub fn of(all: impl IntoIterator<Item = (TopicId, Vec<i32>)>) -> Self {
+    pub fn of(all: impl IntoIterator<Item = (K, Vec<i32>)>) -> Self {
         let mut it = Self::default();
         for (topic, mut partitions) in all {
             it.0.entry(topic).or_default().append(&mut partitions);
@@ -30,37 +36,38 @@ impl Partitions {
     }
 
     /// Adds partitions of a topic.
-    pub fn add(&mut self, topic: TopicId, partitions: impl IntoIterator<Item = i32>) {
+    pub fn add(&mut self, topic: K, partitions: impl IntoIterator<Item = i32>) {
+        let mut partitions = partitions.into_iter().peekable();
+        if partitions.peek().is_none() {
+            return;
+        }
         let of_topic = self.0.entry(topic).or_default();
         of_topic.extend(partitions);
         of_topic.sort_unstable();
         of_topic.dedup();
-        if of_topic.is_empty() {
-            self.0.remove(&topic);
-        }
     }
 
     /// By topic.
-    pub fn topics(&self) -> impl ExactSizeIterator<Item = (TopicId, &[i32])> {
-        self.0.iter().map(|(topic, of)| (*topic, &**of))
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = (K, &[i32])> {
+        self.0.iter().map(|(topic, of)| (topic.clone(), &**of))
     }
 
     /// Those behind this topic.
-    pub fn topics_after(&self, topic: Option<TopicId>) -> impl Iterator<Item = (TopicId, &[i32])> {
+    pub fn topics_after(&self, topic: Option<K>) -> impl Iterator<Item = (K, &[i32])> {
         let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
         let behind = self.0.range((from, Bound::Unbounded));
-        behind.map(|(topic, of)| (*topic, &**of))
+        behind.map(|(topic, of)| (topic.clone(), &**of))
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = (TopicId, i32)> {
+    pub fn all(&self) -> impl Iterator<Item = (K, i32)> {
         let topics = self.0.iter();
-        topics.flat_map(|(topic, of)| of.iter().map(|partition| (*topic, *partition)))
+        topics.flat_map(|(topic, of)| of.iter().map(|partition| (topic.clone(), *partition)))
     }
 
     /// Whether this one is among them.
     #[must_use]
-    pub fn contains(&self, topic: TopicId, partition: i32) -> bool {
+    pub fn contains(&self, topic: K, partition: i32) -> bool {
         let of_topic = self.0.get(&topic);
         of_topic.is_some_and(|of| of.binary_search(&partition).is_ok())
     }
@@ -86,12 +93,18 @@ impl Partitions {
 
 /// Partitions that a member has, each with the epoch of the target by which it was given to the member (KIP-1251).
 /// Sorted, none twice, and no topic is without one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held(BTreeMap<TopicId, Vec<(i32, i32)>>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held<K = TopicId>(BTreeMap<K, Vec<(i32, i32)>>);
 
-impl Held {
+impl<K> Default for Held<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord + Clone> Held<K> {
     /// All of these, in whatever order: topic, partition, epoch. Of one that is there twice the last epoch counts.
-    pub fn of(all: impl IntoIterator<Item = (TopicId, i32, i32)>) -> Self {
+    pub fn of(all: impl IntoIterator<Item = (K, i32, i32)>) -> Self {
         let mut it = Self::default();
         for (topic, partition, epoch) in all {
             it.0.entry(topic).or_default().push((partition, epoch));
@@ -108,22 +121,22 @@ impl Held {
     }
 
     /// By topic: each partition with its epoch.
-    pub fn topics(&self) -> impl ExactSizeIterator<Item = (TopicId, &[(i32, i32)])> {
-        self.0.iter().map(|(topic, of)| (*topic, &**of))
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = (K, &[(i32, i32)])> {
+        self.0.iter().map(|(topic, of)| (topic.clone(), &**of))
     }
 
     /// All of them, each with its epoch.
-    pub fn all(&self) -> impl Iterator<Item = (TopicId, i32, i32)> {
+    pub fn all(&self) -> impl Iterator<Item = (K, i32, i32)> {
         let topics = self.0.iter();
         topics.flat_map(|(topic, of)| {
             of.iter()
-                .map(|(partition, epoch)| (*topic, *partition, *epoch))
+                .map(|(partition, epoch)| (topic.clone(), *partition, *epoch))
         })
     }
 
     /// The epoch of this one, if it is among them.
     #[must_use]
-    pub fn epoch_of(&self, topic: TopicId, partition: i32) -> Option<i32> {
+    pub fn epoch_of(&self, topic: K, partition: i32) -> Option<i32> {
         let of_topic = self.0.get(&topic)?;
         let at = of_topic.binary_search_by_key(&partition, |(of, _)| *of);
         at.ok().map(|at| of_topic[at].1)
@@ -131,14 +144,14 @@ impl Held {
 
     /// Whether one of these is among them.
     #[must_use]
-    pub fn meets(&self, others: &Partitions) -> bool {
+    pub fn meets(&self, others: &Partitions<K>) -> bool {
         let mut others = others.all();
         others.any(|(topic, partition)| self.epoch_of(topic, partition).is_some())
     }
 
     /// Whether all of these are among them.
     #[must_use]
-    pub fn has_all(&self, others: &Partitions) -> bool {
+    pub fn has_all(&self, others: &Partitions<K>) -> bool {
         let mut others = others.all();
         others.all(|(topic, partition)| self.epoch_of(topic, partition).is_some())
     }
@@ -164,7 +177,7 @@ impl Held {
     /// Whether the same partitions are in both, whatever their epochs.
     #[must_use]
     pub fn has_the_same_as(&self, other: &Self) -> bool {
-        let places = |held: &Self| -> Vec<(TopicId, i32)> {
+        let places = |held: &Self| -> Vec<(K, i32)> {
             held.all()
                 .map(|(topic, partition, _)| (topic, partition))
                 .collect()

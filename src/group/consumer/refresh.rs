@@ -102,7 +102,7 @@ fn works(left: &mut usize, work: usize) {
 }
 
 /// A number that tells a topic as it is from any other.
-fn hash_of(name: &str, id: TopicId, partitions: i32) -> i64 {
+pub(in crate::group) fn hash_of(name: &str, id: TopicId, partitions: i32) -> i64 {
     // FNV-1a, mixed once more so that sums of them differ.
     let bytes = name
         .bytes()
