@@ -95,7 +95,7 @@ def the_metadata_quorum_is_described():
 def the_cluster_and_its_features_are_described():
     printed = tool("FeatureCommand", "describe")
     levels = dict(re.findall(r"Feature: (\S+)\s.*FinalizedVersionLevel: (\S+)", printed))
-    equal((levels["group.version"], levels["transaction.version"]), ("1", "2"), printed)
+    equal((levels["group.version"], levels["streams.version"], levels["transaction.version"]), ("1", "1", "2"), printed)
     assert levels["metadata.version"].startswith("4."), printed
     host, port = BOOTSTRAP.rsplit(":", 1)
     # This tool wants to know first what it is to do.

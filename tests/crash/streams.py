@@ -1,9 +1,10 @@
-"""A Kafka Streams application with a windowed aggregation and two joins, exactly once (`exactly_once_v2`), of the classic group protocol:
-it is killed and resumed, and so is the broker. What it wrote is what a plain program works out from the same orders, record by record."""
+"""A Kafka Streams application with a windowed aggregation and two joins, exactly once (`exactly_once_v2`), of the classic group
+protocol and of that of streams (KIP-1071): it is killed and resumed, and so is the broker. What it wrote is what a plain program works out from the same orders, record by record."""
 
 import collections
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -143,12 +144,17 @@ class Feeder:
         self.fed = min(self.fed + AT_ONCE, ORDERS)
 
 
-def application(servers: str, replicas: int, **settings: str) -> java.Program:
+# What an application says of the protocol of its group. Of the streams protocol the broker knows how long a session is.
+CLASSIC = {"group.protocol": "classic", "consumer.session.timeout.ms": "6000", "consumer.heartbeat.interval.ms": "1500"}
+STREAMS = {"group.protocol": "streams"}
+
+
+def application(servers: str, replicas: int, protocol: dict[str, str] = CLASSIC, **settings: str) -> java.Program:
     settings = {
         "application.id": APP,
         "bootstrap.servers": servers,
         "processing.guarantee": "exactly_once_v2",
-        "group.protocol": "classic",
+        **protocol,
         "state.dir": "state",
         "num.stream.threads": "2",
         "replication.factor": str(replicas),
@@ -157,8 +163,6 @@ def application(servers: str, replicas: int, **settings: str) -> java.Program:
         # Each order is written, not only the last one of a moment.
         "statestore.cache.max.bytes": "0",
         "repartition.purge.interval.ms": "1000",
-        "consumer.session.timeout.ms": "6000",
-        "consumer.heartbeat.interval.ms": "1500",
         "consumer.auto.offset.reset": "earliest",
         **{name.replace("_", "."): value for name, value in settings.items()},
     }
@@ -243,6 +247,35 @@ def is_reset(node: Broker):
     consumer.close()
 
 
+def groups(node: Broker, *args: str) -> str:
+    """What Kafka's own tool says of streams groups."""
+    done = subprocess.run(
+        ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", paths.STREAMS_CLASSPATH, "org.apache.kafka.tools.streams.StreamsGroupCommand",
+         "--bootstrap-server", node.address, *args], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"status {done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def is_shown(node: Broker):
+    """The group has a member for each thread of the application, and they have its tasks."""
+    def has_members() -> bool:
+        state = groups(node, "--describe", "--group", APP, "--state")
+        return any(line.split()[:1] == [APP] and line.split()[-2:] == ["Stable", "2"] for line in state.splitlines())
+    eventually(has_members, 60, "two members")
+    printed = groups(node, "--describe", "--group", APP, "--members")
+    tasks = {task for line in printed.splitlines() if line.startswith(APP) for task in re.findall(r"\b\d+:\[[\d,]+\]", line)}
+    assert tasks, printed
+    assert APP in groups(node, "--list"), "the group is listed"
+
+
+def is_deleted(node: Broker):
+    """Without members the group and what was made for it can be deleted."""
+    eventually(lambda: "Empty" in groups(node, "--describe", "--group", APP, "--state"), 60, "nobody is a member")
+    groups(node, "--delete", "--group", APP, "--delete-all-internal-topics")
+    assert APP not in groups(node, "--list"), "the group is gone"
+    eventually(lambda: not any(topic.startswith(f"{APP}-") for topic in topics(node)), 30, "its own topics are gone")
+
+
 def does_it_all_again(node: Broker, shop: Shop, app: java.Program):
     """The application is reset, and at once makes the topics anew that were deleted, and computes everything a second time."""
     is_reset(node)
@@ -276,6 +309,24 @@ def an_application_and_its_broker_are_killed_and_each_result_is_there_once():
         with application(node.address, 1) as app:
             shop = run(node.address, [lambda: resume(app), node.restart, lambda: forget(app), node.restart], app)
             does_it_all_again(node, shop, app)
+
+
+@test(seconds=300)
+def an_application_of_the_streams_protocol_and_its_broker_are_killed_and_each_result_is_there_once():
+    with KIND() as node:
+        make_topics(node, 1)
+        with application(node.address, 1, STREAMS) as app:
+            run(node.address, [lambda: resume(app), lambda: is_shown(node), node.restart, lambda: forget(app), node.restart], app)
+        is_deleted(node)
+
+
+@test(seconds=300)
+def two_applications_of_the_streams_protocol_keep_copies_for_each_other():
+    with KIND({"group.streams.num.standby.replicas": "1", "group.streams.initial.rebalance.delay.ms": "1000"}) as node:
+        make_topics(node, 1)
+        single = {"num_stream_threads": "1"}
+        with application(node.address, 1, STREAMS, **single) as first, application(node.address, 1, STREAMS, **single) as second:
+            run(node.address, [lambda: resume(first), lambda: forget(second), node.restart, lambda: resume(second)], first, second)
 
 
 @test(seconds=400)

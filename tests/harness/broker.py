@@ -43,8 +43,8 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-# Members of groups of the consumer protocol hear of changes by heartbeats, and are missed by their absence.
-QUICK_CONSUMER_GROUPS = {f"group.consumer.{kind}{setting}": value for kind in ["min.", ""]
+# Members of groups of the consumer protocol and of streams groups hear of changes by heartbeats, and are missed by their absence.
+QUICK_CONSUMER_GROUPS = {f"group.{protocol}.{kind}{setting}": value for protocol in ["consumer", "streams"] for kind in ["min.", ""]
                          for setting, value in [("heartbeat.interval.ms", "500"), ("session.timeout.ms", "6000")]}
 
 
