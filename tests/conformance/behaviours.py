@@ -19,6 +19,8 @@ SECONDS_MAX = 90
 # Of one poll.
 POLL_SECONDS = 1
 BEHAVIOURS = []
+# How often an application may make its producer and its consumer anew after the broker was killed once.
+ANEW_MAX = 20
 # An error without a code of Kafka's.
 OF_ITS_OWN = "an error of its own"
 
@@ -41,6 +43,8 @@ class Scene:
         """A new topic; made by whoever makes topics for clients that cannot."""
         name = self.unique("conformance")
         self.maker.do("create_topic", topic=name, partitions=partitions, config={k.replace("_", "."): v for k, v in config.items()})
+        # Kafka answers when its controller has created it, and for a moment its broker says that there is none.
+        until(lambda: name in self.maker.do("topics")["topics"], "the topic is listed")
         return name
 
     # Who prepares what a client may be unable to do itself; set by the runner.
@@ -61,8 +65,8 @@ class Scene:
         equal(len(got), count, "records read")
         return got
 
-    def read(self, topic: str, count: int, start="earliest", reset: str = "none", committed: bool = False) -> list[dict]:
-        """So many records of partition 0."""
+    def read(self, topic: str, count: int, start="earliest", reset: str | None = None, committed: bool = False) -> list[dict]:
+        """So many records of partition 0; what is done about an offset out of range is left to the client, if `reset` does not say."""
         member = self.unique("reader")
         self.do("open", member=member, topic=topic, start=start, reset=reset, committed=committed)
         try:
@@ -168,7 +172,7 @@ def timestamps_are_given(scene: Scene):
 @behaviour("an offset by time")
 def offsets_are_found_by_time(scene: Scene):
     topic, begin = scene.topic(), int(time.time() * 1000) - 100_000
-    scene.produce(topic, [record("v", timestamp=begin + 1000 * at) for at in range(10)])
+    scene.maker.do("produce", topic=topic, records=[record("v", timestamp=begin + 1000 * at) for at in range(10)], codec="none", acks="all")
     equal(scene.do("offset_at", topic=topic, timestamp=begin + 6500)["offset"], 7)
     equal(scene.do("offset_at", topic=topic, timestamp=begin)["offset"], 0)
 
@@ -203,7 +207,7 @@ def compact(maker: Driver, name: str) -> list[tuple]:
         maker.do("produce", topic=name, records=[record(f"v{offset}", "last")], codec="none", acks="all")
         offset += 1
         left = []
-        maker.do("open", member="compact", topic=name, start="earliest", reset="none", committed=False)
+        maker.do("open", member="compact", topic=name, start="earliest", reset=None, committed=False)
         while not left or left[-1]["offset"] < offset - 1:
             left += maker.do("poll", member="compact", count=100, seconds=POLL_SECONDS)["records"]
         maker.do("leave", member="compact")
@@ -276,7 +280,7 @@ def copies_are_exact(scene: Scene):
 def copy_exactly(scene: Scene, broker: Broker, records: int, killed_at: int):
     source, copy, name = scene.topic(), scene.topic(), scene.unique("copy")
     scene.maker.do("produce", topic=source, records=some(records), codec="none", acks="all")
-    position = transactions = 0
+    position = transactions = made_anew = 0
     opened = False
     while position < records:
         try:
@@ -293,7 +297,8 @@ def copy_exactly(scene: Scene, broker: Broker, records: int, killed_at: int):
             position = batch[-1]["offset"] + 1
         except Refused:
             # As every application does: what has become of the transaction is not known, so all is made anew.
-            if transactions < killed_at:
+            made_anew += 1
+            if transactions < killed_at or made_anew > ANEW_MAX:
                 raise
             for verb, which in [("txn_close", {"id": name}), ("leave", {"member": "copier"})]:
                 try:

@@ -21,6 +21,8 @@ KNOWN = {
     ("kafka-go", "keys and values that are null or empty"): "what is empty comes back as null",
     ("kafka-go", "headers: twice the same, an empty one"): "what is empty comes back as null",
     ("kafka-go", "timestamps of the broker (LogAppendTime)"): "it gives the producer's, and leaves the batch's out of account",
+    ("KafkaJS", "headers: twice the same, an empty one"): "it gives headers by name: their order among other names is lost",
+    ("platformatic", "timestamps of the broker (LogAppendTime)"): "it gives the producer's, and leaves the batch's out of account",
 }
 # Why the two brokers differ: (client, behaviour) -> the cause.
 DIFFERENCES: dict[tuple[str, str], str] = {}

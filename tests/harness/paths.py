@@ -11,6 +11,7 @@ DEPS = pathlib.Path(os.environ.get("MILLRACE_DEPS", ROOT / ".deps"))
 PYTHON = DEPS / "venv" / "bin" / "python"
 KAFKA_CLASSPATH = f"{DEPS}/kafka-libs/*"
 STREAMS_CLASSPATH = f"{KAFKA_CLASSPATH}:{DEPS}/kafka-streams/*"
+OLD_CLIENT_CLASSPATH = f"{DEPS}/kafka-clients-2.8/*"
 CONNECT_CLASSPATH = f"{DEPS}/kafka-connect/*"
 
 

@@ -99,7 +99,7 @@ class Verbs:
             await source.stop()
 
     async def open(self, member, topic, start, reset, committed):
-        source, of = await self.consumer(auto_offset_reset=reset, isolation_level="read_committed" if committed else "read_uncommitted"), \
+        source, of = await self.consumer(auto_offset_reset=reset or "none", isolation_level="read_committed" if committed else "read_uncommitted"), \
             TopicPartition(topic, 0)
         self.members[member], self.positions[member] = source, {}
         source.assign([of])

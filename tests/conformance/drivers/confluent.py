@@ -90,7 +90,7 @@ class Driver:
         return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "enable.auto.commit": False, **config})
 
     def open(self, member, topic, start, reset, committed):
-        source = self.consumer("none-of-it", **{"auto.offset.reset": {"none": "error"}.get(reset, reset),
+        source = self.consumer("none-of-it", **{"auto.offset.reset": reset if reset in STARTS else "error",
                                                 "isolation.level": "read_committed" if committed else "read_uncommitted"})
         source.assign([TopicPartition(topic, 0, STARTS.get(start, start))])
         self.members[member], self.positions[member] = source, {}

@@ -84,7 +84,7 @@ class Driver:
             source.close()
 
     def open(self, member, topic, start, reset, committed):
-        source = self.consumer(auto_offset_reset=reset, isolation_level="read_committed" if committed else "read_uncommitted")
+        source = self.consumer(auto_offset_reset=reset or "none", isolation_level="read_committed" if committed else "read_uncommitted")
         of = TopicPartition(topic, 0)
         self.members[member], self.positions[member] = source, {}
         source.assign([of])

@@ -199,7 +199,10 @@ func isolation(committed bool) kgo.Opt {
 
 func open(a lines.Asked) (lines.Answer, error) {
 	start := kgo.NewOffset().At(a.StartAt(-2, -1))
-	reset := map[string]kgo.Offset{"none": kgo.NoResetOffset(), "earliest": kgo.NewOffset().AtStart(), "latest": kgo.NewOffset().AtEnd()}[a.Reset]
+	reset, named := map[string]kgo.Offset{"earliest": kgo.NewOffset().AtStart(), "latest": kgo.NewOffset().AtEnd()}[a.Reset]
+	if !named {
+		reset = kgo.NoResetOffset()
+	}
 	opened := &member{topic: a.Topic, polled: map[int32]kgo.EpochOffset{}, assigned: map[int32]bool{0: true}}
 	var err error
 	opened.client, err = client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{a.Topic: {0: start}}), kgo.ConsumeResetOffset(reset),

@@ -23,9 +23,15 @@ type member struct {
 
 var (
 	members = map[string]*member{}
-	admin   = &kafka.Client{Addr: kafka.TCP(lines.Bootstrap), Timeout: lines.Timeout}
 	codecs  = map[string]kafka.Compression{"none": 0, "gzip": kafka.Gzip, "snappy": kafka.Snappy, "lz4": kafka.Lz4, "zstd": kafka.Zstd}
 )
+
+// transport is one that asks what topics there are: what it was told it believes for seconds, also that there is none of a name.
+func transport() *kafka.Transport { return &kafka.Transport{IdleTimeout: time.Second} }
+
+func admin() *kafka.Client {
+	return &kafka.Client{Addr: kafka.TCP(lines.Bootstrap), Timeout: lines.Timeout, Transport: transport()}
+}
 
 func bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), lines.Timeout)
@@ -45,7 +51,7 @@ func createTopic(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 	for name, value := range a.Config {
 		topic.ConfigEntries = append(topic.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
 	}
-	told, err := admin.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
+	told, err := admin().CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +59,7 @@ func createTopic(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 }
 
 func topics(ctx context.Context, _ lines.Asked) (lines.Answer, error) {
-	told, err := admin.Metadata(ctx, &kafka.MetadataRequest{})
+	told, err := admin().Metadata(ctx, &kafka.MetadataRequest{})
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +71,7 @@ func topics(ctx context.Context, _ lines.Asked) (lines.Answer, error) {
 }
 
 func describeTopic(ctx context.Context, a lines.Asked) (lines.Answer, error) {
-	told, err := admin.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{a.Topic}})
+	told, err := admin().Metadata(ctx, &kafka.MetadataRequest{Topics: []string{a.Topic}})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +79,7 @@ func describeTopic(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 }
 
 func describeConfig(ctx context.Context, a lines.Asked) (lines.Answer, error) {
-	told, err := admin.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
+	told, err := admin().DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
 		Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: a.Topic}}})
 	if err != nil {
 		return nil, err
@@ -91,7 +97,7 @@ func alterConfig(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 		resource.Configs = append(resource.Configs, kafka.IncrementalAlterConfigsRequestConfig{
 			Name: name, Value: value, ConfigOperation: kafka.ConfigOperationSet})
 	}
-	told, err := admin.IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{
+	told, err := admin().IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{
 		Resources: []kafka.IncrementalAlterConfigsRequestResource{resource}})
 	if err != nil {
 		return nil, err
@@ -100,7 +106,7 @@ func alterConfig(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 }
 
 func addPartitions(ctx context.Context, a lines.Asked) (lines.Answer, error) {
-	told, err := admin.CreatePartitions(ctx, &kafka.CreatePartitionsRequest{
+	told, err := admin().CreatePartitions(ctx, &kafka.CreatePartitionsRequest{
 		Topics: []kafka.TopicPartitionsConfig{{Name: a.Topic, Count: int32(a.Count)}}})
 	if err != nil {
 		return nil, err
@@ -109,7 +115,7 @@ func addPartitions(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 }
 
 func deleteTopic(ctx context.Context, a lines.Asked) (lines.Answer, error) {
-	told, err := admin.DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: []string{a.Topic}})
+	told, err := admin().DeleteTopics(ctx, &kafka.DeleteTopicsRequest{Topics: []string{a.Topic}})
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +123,7 @@ func deleteTopic(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 }
 
 func offsetAt(ctx context.Context, a lines.Asked) (lines.Answer, error) {
-	told, err := admin.ListOffsets(ctx, &kafka.ListOffsetsRequest{
+	told, err := admin().ListOffsets(ctx, &kafka.ListOffsetsRequest{
 		Topics: map[string][]kafka.OffsetRequest{a.Topic: {kafka.TimeOffsetOf(0, time.UnixMilli(a.Timestamp))}}})
 	if err != nil {
 		return nil, err
@@ -130,7 +136,7 @@ func offsetAt(ctx context.Context, a lines.Asked) (lines.Answer, error) {
 }
 
 func produce(ctx context.Context, a lines.Asked) (lines.Answer, error) {
-	writer := &kafka.Writer{Addr: kafka.TCP(lines.Bootstrap), Topic: a.Topic, Compression: codecs[a.Codec], BatchBytes: 10_000_000,
+	writer := &kafka.Writer{Addr: kafka.TCP(lines.Bootstrap), Transport: transport(), Topic: a.Topic, Compression: codecs[a.Codec], BatchBytes: 10_000_000,
 		BatchTimeout: 20 * time.Millisecond, MaxAttempts: 3,
 		RequiredAcks: map[string]kafka.RequiredAcks{"0": kafka.RequireNone, "1": kafka.RequireOne, "all": kafka.RequireAll}[a.Acks],
 		Balancer:     kafka.BalancerFunc(func(kafka.Message, ...int) int { return 0 })}
@@ -189,7 +195,7 @@ func (m *member) read(ctx context.Context, partition int, start int64, isolation
 }
 
 func open(a lines.Asked) (lines.Answer, error) {
-	if _, isName := a.Start.(string); !isName && a.Reset != "none" {
+	if a.Reset == "earliest" || a.Reset == "latest" {
 		// It goes to the first offset from one before it; of one beyond the end it tells, or waits.
 		return nil, lines.ErrUnsupported
 	}

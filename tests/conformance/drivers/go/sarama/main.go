@@ -173,7 +173,7 @@ func recordOf(message *sarama.ConsumerMessage) lines.Record {
 }
 
 func open(a lines.Asked) (lines.Answer, error) {
-	if _, isName := a.Start.(string); !isName && a.Reset != "none" {
+	if a.Reset == "earliest" || a.Reset == "latest" {
 		// Of an offset out of range it tells, and leaves it at that.
 		return nil, lines.ErrUnsupported
 	}
