@@ -128,7 +128,8 @@ pub fn elect_unclean(
 /// directory for it any more.
 ///
 /// # Errors
-/// As Kafka's controller: STALE_BROKER_EPOCH of a process that is not the registered one, FENCED_LEADER_EPOCH,
+/// As Kafka's controller: STALE_BROKER_EPOCH of a process that is not the registered one, or has not returned yet and
+/// says that it cannot lead; FENCED_LEADER_EPOCH,
 /// INVALID_UPDATE_VERSION of a state that has been changed since, NOT_CONTROLLER of what this controller does not know
 /// yet, INVALID_REQUEST of a broker that does not lead, a set with others than replicas, or a leader that is recovering
 /// and not alone, or was not. INELIGIBLE_REPLICA of a member that is fenced or gone, or without the directory that its
@@ -160,6 +161,11 @@ pub fn alter_in_sync(
         return Err(ErrorCode::InvalidRequest);
     }
     if !nodes.contains(&partition.leader) {
+        // What it led before it returns, an earlier process of it may have led in this epoch, and committed without
+        // those who were taken out of the ISR since. It is given to others by itself, as a fenced broker's.
+        if !brokers.is_live(asked.leader) {
+            return Err(ErrorCode::StaleBrokerEpoch);
+        }
         return hand_on(partition, brokers, &nodes, eligible);
     }
     if asked.recovering && (nodes.len() > 1 || !partition.elections.recovering) {
@@ -204,7 +210,9 @@ fn hand_on(
         elect(&mut next, brokers, |it| it != leader, Eligible::InSync);
         return Ok(changed(partition, next).unwrap_or_else(|| partition.clone()));
     }
-    let may_lose = eligible == Eligible::Any || partition.elections.recovering;
+    let elections = &partition.elections;
+    let is_unclean = elections.unclean == Some(partition.leader_epoch);
+    let may_lose = eligible == Eligible::Any || elections.recovering && is_unclean;
     let place = |node| partition.replicas.iter().position(|it| *it == node);
     next.isr.clone_from(&partition.isr);
     if may_lose {
@@ -638,6 +646,54 @@ mod tests {
             (NodeId::NOBODY, nodes(&[1]))
         );
         assert!(later.elections.left.is_empty());
+    }
+
+    /// A process of the leader's node is registered, and what follows from its predecessor's end is not decided yet:
+    /// that one has led in this epoch, and committed without whoever was taken out of the ISR.
+    #[test]
+    fn who_has_not_returned_hands_on_nothing_of_its_predecessors_epoch() {
+        let (mut it, mut brokers) = three();
+        fence(&mut it, &mut brokers, 3);
+        assert_eq!((it.leader, it.isr.clone()), (NodeId(1), nodes(&[1, 2])));
+        assert_eq!(
+            it.elections.left,
+            nodes(&[3]),
+            "it asks for nothing meanwhile"
+        );
+        brokers.register(process(1, 8)).expect("a later one");
+        brokers.set_fenced(NodeId(3), false);
+        for others in [vec![member(2, 7), member(3, 7)], Vec::new()] {
+            let asked = AlterInSync {
+                leader: member(1, 8),
+                leader_epoch: it.leader_epoch,
+                partition_epoch: it.partition_epoch,
+                in_sync: others,
+                recovering: false,
+            };
+            let refused = alter_in_sync(&it, &brokers, &asked, Eligible::Any);
+            assert_eq!(refused, Err(ErrorCode::StaleBrokerEpoch));
+        }
+    }
+
+    #[test]
+    fn what_an_unclean_election_allowed_is_not_allowed_in_a_later_epoch() {
+        let (mut it, mut brokers) = three();
+        it.isr = nodes(&[1]);
+        fence(&mut it, &mut brokers, 1);
+        it = elect_unclean(&it, &brokers).expect("somebody is alive");
+        assert_eq!((it.leader, it.elections.recovering), (NodeId(2), true));
+        fence(&mut it, &mut brokers, 2);
+        brokers.set_fenced(NodeId(2), false);
+        it = unfenced(&it, &brokers, Eligible::InSync).expect("it is back");
+        let asked = AlterInSync {
+            leader: member(2, 7),
+            leader_epoch: it.leader_epoch,
+            partition_epoch: it.partition_epoch,
+            in_sync: Vec::new(),
+            recovering: false,
+        };
+        let nobody = Err(ErrorCode::EligibleLeadersNotAvailable);
+        assert_eq!(alter(&it, &brokers, &asked), nobody);
     }
 
     #[test]

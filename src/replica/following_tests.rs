@@ -337,7 +337,7 @@ impl Cluster {
                 let node = self.nodes[from].me.node;
                 self.lead(|leading, here| {
                     assert!(
-                        !leading.it.has_lost(node, on_disk.end),
+                        !leading.it.has_lost(node, on_disk.end, here.0),
                         "{node} has lost some"
                     );
                     assert!(

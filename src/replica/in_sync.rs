@@ -104,12 +104,14 @@ impl InSync {
                 .is_some_and(|set| set.contains(&other.node))
     }
 
-    /// Whether a replica that counts says that less is on its disk than it had said before: something was lost there,
-    /// and it has to leave.
+    /// Whether a replica that counts says that less is on its disk than it had said before, or less than everything
+    /// before `committed`, which nobody counts who lacks some of it: something was lost there, and it has to leave.
     #[must_use]
-    pub fn has_lost(&self, node: NodeId, durable: Offset) -> bool {
+    pub fn has_lost(&self, node: NodeId, durable: Offset, committed: Offset) -> bool {
         let known = self.others.iter().find(|other| other.node == node);
-        known.is_some_and(|known| self.counts(known) && Some(durable) < known.durable)
+        known.is_some_and(|known| {
+            self.counts(known) && (durable < committed || Some(durable) < known.durable)
+        })
     }
 
     /// Another replica has everything before this on its disk.
@@ -201,11 +203,19 @@ mod tests {
         three.reached(NodeId(3), Offset(9));
         three.reached(NodeId(4), Offset(1));
         assert_eq!(three.committed(Offset(7)), Some(Offset(5)));
-        assert!(three.has_lost(NodeId(3), Offset(8)));
-        assert!(!three.has_lost(NodeId(3), Offset(9)) && !three.has_lost(NodeId(4), Offset(0)));
+        let has_lost = |it: &InSync, node, durable| it.has_lost(NodeId(node), durable, Offset(5));
+        assert!(has_lost(&three, 3, Offset(8)));
+        assert!(!has_lost(&three, 3, Offset(9)) && !has_lost(&three, 4, Offset(0)));
+        let mut of_later = InSync::alone(NodeId(2));
+        of_later.assign(&NODES, &NODES, 2, true);
+        assert!(
+            has_lost(&of_later, 3, Offset(4)),
+            "it had that before this epoch"
+        );
+        assert!(!has_lost(&of_later, 3, Offset(5)));
         three.assign(&NODES, &NODES[1..], 2, true);
         assert_eq!(three.committed(Offset(7)), Some(Offset(7)));
-        assert!(!three.has_lost(NodeId(1), Offset(0)), "nobody counts on it");
+        assert!(!has_lost(&three, 1, Offset(0)), "nobody counts on it");
         three.assign(&NODES, &NODES[1..2], 2, true);
         assert_eq!(
             three.committed(Offset(7)),

@@ -302,19 +302,20 @@ impl Replication {
         }
         match what {
             ReplicaWhat::Asks(asked) => {
-                if leader.is_in_sync(node).is_none() {
+                let Some(is_in_sync) = leader.is_in_sync(node) else {
                     return;
-                }
+                };
                 leader.on_asked(node);
                 self.links.want(from, image);
-                let answer = led.asked(now, from, (term, asked), &mut open.log);
+                let here = (is_in_sync, &mut open.log);
+                let answer = led.asked(now, from, (term, asked), here);
                 self.links.say(from, &answer, Vec::new());
             }
             ReplicaWhat::Tells(on_disk) => {
                 if !led.told(now, term, on_disk, &mut open.log) {
                     return;
                 }
-                if leader.has_lost(node, on_disk.end) {
+                if leader.has_lost(node, on_disk.end, &open.log) {
                     led.loses(now, term);
                 } else {
                     owner.replicated(log, node, on_disk.end);

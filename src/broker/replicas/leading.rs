@@ -112,12 +112,12 @@ impl FollowedBy {
         now: Mono,
         from: ReplicaPeer,
         (term, asked): (Term, EpochEnd),
-        log: &mut Log,
+        (is_in_sync, log): (bool, &mut Log),
     ) -> LeaderLog {
         let mut answer = LeaderLog::answering(log, asked);
         let is_same = self.term == Some(term);
         let before = is_same.then_some(&self.tombstones);
-        let tombstones = Lacking::asks(now, before, asked, (&mut answer, &*log));
+        let tombstones = Lacking::asks(now, before, asked, (is_in_sync, &mut answer, &*log));
         tombstones.hold(from.node, log);
         *self = Self {
             term: Some(term),
@@ -341,13 +341,13 @@ impl Led {
         other.map(|(_, other)| other)
     }
 
-    /// A follower asks, from there: what it is answered.
+    /// A follower asks, from there, which is in sync or is not: what it is answered.
     pub fn asked(
         &mut self,
         now: Mono,
         from: ReplicaPeer,
         (term, asked): (Term, EpochEnd),
-        log: &mut Log,
+        (is_in_sync, log): (bool, &mut Log),
     ) -> ReplicaSaid {
         let known = self.others.iter().position(|(node, _)| *node == from.node);
         let place = known.unwrap_or_else(|| {
@@ -355,7 +355,7 @@ impl Led {
             self.others.len() - 1
         });
         let other = &mut self.others[place].1;
-        let answer = other.asks(now, from, (term, asked), log);
+        let answer = other.asks(now, from, (term, asked), (is_in_sync, &mut *log));
         let what = ReplicaWhat::Answers { asked, log: answer };
         said(log.id(), term, what)
     }

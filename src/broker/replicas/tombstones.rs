@@ -27,20 +27,21 @@ pub struct Lacking {
 
 impl Lacking {
     /// It has asked, and is about to be answered: it does not start over if nothing was removed that it has not come
-    /// to. `before`: what it was, if the same process of it has asked the same process of its leader in the same epoch,
+    /// to. One that is in sync has everything that is committed, so it has come to all that was ever removed, though
+    /// removals may have gone further before an unclean election than the log does now. `before`: what it was, if the same process of it has asked the same process of its leader in the same epoch,
     /// so that all that it has is from here.
     pub fn asks(
         now: Mono,
         before: Option<&Self>,
         asked: EpochEnd,
-        (answer, log): (&mut LeaderLog, &Log),
+        (is_in_sync, answer, log): (bool, &mut LeaderLog, &Log),
     ) -> Self {
         let reached = answer.reached(asked);
         let on_disk = before.and_then(|it| it.on_disk).filter(|count| {
             let removed = log.tombstones_removed_since(*count);
             removed.is_none_or(|to| to <= reached)
         });
-        if on_disk.is_some() {
+        if on_disk.is_some() || is_in_sync {
             answer.tombstones = answer.tombstones.min(reached);
         }
         let come = answer.goes_on(asked).unwrap_or(reached);
@@ -115,7 +116,7 @@ mod tests {
             end: Offset(end),
         };
         let mut answer = LeaderLog::answering(log, asked);
-        *it = Lacking::asks(now, Some(it), asked, (&mut answer, log));
+        *it = Lacking::asks(now, Some(it), asked, (false, &mut answer, log));
         answer.goes_on(asked).map(|offset| offset.0)
     }
 
@@ -154,6 +155,24 @@ mod tests {
             Some(90),
             "it has come to all of them"
         );
+    }
+
+    /// After an unclean election removals may have gone further than the log does by now.
+    #[test]
+    fn who_is_in_sync_has_come_to_all_that_was_removed() {
+        let (mut disk, mut log) = log();
+        log.inherit_tombstones(Offset(5000), &mut disk.store);
+        let asked = EpochEnd {
+            epoch: LeaderEpoch(0),
+            end: Offset(90),
+        };
+        let goes_on = |is_in_sync| {
+            let mut answer = LeaderLog::answering(&log, asked);
+            Lacking::asks(AT, None, asked, (is_in_sync, &mut answer, &log));
+            answer.goes_on(asked)
+        };
+        assert_eq!(goes_on(false), Some(Offset(0)));
+        assert_eq!(goes_on(true), Some(Offset(90)));
     }
 
     #[test]
