@@ -600,6 +600,16 @@ impl Shard {
         }
     }
 
+    /// Has shown what its coordinators have, and what is known of the metadata.
+    fn show(&self) {
+        let board = &self.owner.board;
+        board.groups.set(self.coordinators.groups() as u64);
+        board.transactional_ids.set(self.transactions.ids() as u64);
+        if let Some(control) = &self.control {
+            control.show(board);
+        }
+    }
+
     fn idle(&mut self, fx: &mut Fx<'_>) {
         self.requests.slice(&mut self.front, fx);
         self.adopt_some(fx);
@@ -632,6 +642,9 @@ impl Shard {
         self.leave(fx);
         self.drain(fx);
         self.owner.idle(fx);
+        if self.owner.show(fx.now.mono) {
+            self.show();
+        }
         let (image, owner) = (&self.front.image, &mut self.owner);
         let cluster_id = image.cluster_id.as_deref();
         self.others.look_after_replicas(cluster_id, owner, fx);
@@ -765,10 +778,8 @@ impl Shard {
     /// Whether every store of this shard can go on making checkpoints.
     #[cfg(test)]
     pub(super) fn has_room(&self) -> bool {
-        self.owner
-            .slots
-            .iter()
-            .all(|slot| slot.store.has_room(0, crate::store::RoomFor::Broker))
+        let mut slots = self.owner.slots.iter();
+        slots.all(|slot| slot.store.has_room(0, crate::store::RoomFor::Broker))
     }
 
     /// The logs of this shard with their high watermarks, and where they end on its disks. For the simulator's oracle.

@@ -73,6 +73,12 @@ impl Host {
         }
     }
 
+    /// What the groups of all instances take.
+    #[must_use]
+    pub const fn usage(&self) -> &GroupsUsage {
+        &self.usage
+    }
+
     /// What consumer groups obey has changed.
     pub fn set_consumer_config(&mut self, config: &ConsumerConfig) {
         self.config.consumer = config.clone();

@@ -173,6 +173,12 @@ impl TxnHost {
         }
     }
 
+    /// What the transactional ids of all instances take.
+    #[must_use]
+    pub const fn usage(&self) -> &TxnUsage {
+        &self.usage
+    }
+
     /// Begins to load a partition; false if it has begun before, or none is taken any more.
     pub fn open(&mut self, partition: i32) -> bool {
         if self.stopped || self.instances.contains_key(&partition) {

@@ -62,9 +62,9 @@ def promtool(*args: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([program, *args], capture_output=True, text=True, timeout=60, **options)
 
 
-def total(samples: dict[tuple, float], name: str) -> float:
-    """Of all shards."""
-    return sum(value for key, value in samples.items() if key[0] == name)
+def total(samples: dict[tuple, float], name: str, label: str | None = None) -> float:
+    """Of all shards, or what is said with a label."""
+    return sum(value for key, value in samples.items() if key[0] == name and (label is None or label in key))
 
 
 @test
@@ -98,6 +98,11 @@ def what_clients_do_is_counted():
         assert total(after, "millrace_connections") >= 2, "of a producer and a consumer"
         assert total(after, "millrace_flushes_total") > 0 < total(after, "millrace_store_bytes")
         assert total(after, "millrace_partitions") >= 2
+        equal(total(after, "millrace_controller"), 1, "a node alone decides")
+        assert total(after, "millrace_metadata_entry") > 0
+        eventually(lambda: total(server.samples(), "millrace_groups") == 0, 20, "groups")
+        consumer.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+        eventually(lambda: total(server.samples(), "millrace_groups") == 1, 20, "the group that has committed")
         equal(total(after, "millrace_leaders"), total(after, "millrace_leaderships_begun_total"), "a node alone leads all")
         equal(total(after, "millrace_topic_produced_records_total"), 1000)
         equal(after["millrace_topic_produced_records_total", topic], 1000)
@@ -236,18 +241,28 @@ def a_cluster_says_what_its_partitions_lack():
         def gauge(name: str, among: list[str]) -> float:
             return sum(total(samples_of(listener), f"millrace_{name}") for listener in among)
 
+        def fenced(among: list[str]) -> float:
+            return sum(total(samples_of(listener), "millrace_brokers", "fenced") for listener in among)
+
         leaders = {}
         eventually(lambda: leaders.update({it: gauge("leaders", [it]) for it in listeners}) or min(leaders.values()) > 0, 30, "all of them lead")
         eventually(lambda: gauge("under_replicated_partitions", listeners) == 0, 30, "all replicas in sync")
         equal(gauge("offline_partitions", listeners) + gauge("unserved_partitions", listeners), 0)
+        eventually(lambda: gauge("controller", listeners) == 1, 30, "one of them is the controller")
+        eventually(lambda: gauge("brokers", listeners) == 9, 30, "each knows three brokers")
         begun = gauge("leaderships_begun_total", listeners[:2])
         nodes[2].kill()
+        eventually(lambda: fenced(listeners[:2]) == 2, 30, "both others know one that is fenced")
+        eventually(lambda: gauge("controller", listeners[:2]) == 1, 30, "one of the others is the controller")
         eventually(lambda: gauge("under_replicated_partitions", listeners[:2]) >= 6, 30, "partitions that lack a replica")
         eventually(lambda: gauge("leaders", listeners[:2]) == sum(leaders.values()), 30, "the others lead what it led")
         assert gauge("leaderships_begun_total", listeners[:2]) >= begun + leaders[listeners[2]]
         equal(gauge("under_min_isr_partitions", listeners[:2]), 0, "two are enough")
         nodes[2].start()
         eventually(lambda: gauge("under_replicated_partitions", listeners) == 0, 60, "all replicas in sync again")
+        eventually(lambda: fenced(listeners) == 0, 30, "nobody is fenced any more")
+        entries = lambda: [gauge("metadata_entry", [it]) for it in listeners]
+        eventually(lambda: len(set(entries())) == 1 and entries()[0] > 0, 30, "all have applied the same metadata")
         assert gauge("isr_expansions_total", listeners) > 0
 
 

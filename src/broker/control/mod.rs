@@ -59,6 +59,7 @@ use crate::broker::io::ReadId;
 use crate::broker::msg::{Called, ControlCall, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::peers::ClusterSetup;
+use crate::broker::trace::Board;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Draft, Image, METADATA_SNAPSHOT_LOG, ProducerIdAllocator};
 use crate::quorum::{Declined, EntryId, QuorumInput, ReplicaKey, Restored, SnapshotMark};
@@ -302,6 +303,16 @@ impl Control {
             fetched: self.metadata.installed,
             live: image.brokers.iter().filter(|it| !it.fenced).count(),
         })
+    }
+
+    /// Has shown what is known of the metadata.
+    pub fn show(&self, board: &Board) {
+        let entry = self.metadata.replayed.index.0;
+        let fenced = self.metadata.known().map(|image| {
+            let fenced = image.brokers.iter().filter(|it| it.fenced).count();
+            [image.brokers.count() - fenced, fenced]
+        });
+        board.metadata(self.metadata.leads(), entry, fenced);
     }
 
     /// What is known to be committed. For the simulator.

@@ -98,6 +98,11 @@ impl Coordinators {
         self.loads.is_done()
     }
 
+    /// How many groups there are.
+    pub const fn groups(&self) -> usize {
+        self.host.usage().groups
+    }
+
     /// Whether nothing is being written.
     pub fn is_quiet(&self) -> bool {
         self.appends.is_empty() && self.snapshots.is_quiet() && self.early.is_empty()

@@ -47,6 +47,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Of the control shard.
+    pub(super) fn first(&self, of: impl Fn(&Board) -> &Counter) -> u64 {
+        self.boards.first().map_or(0, |board| of(board).get())
+    }
+
     /// Of all shards.
     pub(super) fn sum(&self, of: impl Fn(&Board) -> &Counter) -> u64 {
         let counts = self.boards.iter().map(|board| of(board).get());

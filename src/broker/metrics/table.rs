@@ -337,6 +337,53 @@ pub(super) const METRICS: &[Metric] = &[
             }
         },
     ),
+    plain(
+        "millrace_controller",
+        In::Pieces,
+        MetricKind::Gauge,
+        "1 while the node is the active controller: decides on the metadata, for all nodes",
+        |node, tell| tell(&[], MetricValue::Whole(node.first(|board| &board.controls))),
+    ),
+    plain(
+        "millrace_metadata_entry",
+        In::Pieces,
+        MetricKind::Gauge,
+        "Number of the last entry of the metadata log that the node has applied: a node whose number stays behind that \
+         of others does not hear of changes",
+        |node, tell| {
+            tell(
+                &[],
+                MetricValue::Whole(node.first(|board| &board.metadata_entry)),
+            )
+        },
+    ),
+    Metric {
+        name: "millrace_brokers",
+        unit: In::Pieces,
+        kind: MetricKind::Gauge,
+        labels: &["state"],
+        help: "Brokers that are registered, by what the node knows: live ones, and those that are fenced, which are down \
+               or not back yet; none where the only node is not configured as a cluster",
+        read: |node, tell| {
+            let [live, fenced] = [0, 1].map(|of| node.first(|board| &board.brokers[of]));
+            tell(&["live"], MetricValue::Whole(live));
+            tell(&["fenced"], MetricValue::Whole(fenced));
+        },
+    },
+    shards(
+        "millrace_groups",
+        In::Pieces,
+        MetricKind::Gauge,
+        "Groups that the node coordinates",
+        by_shard!(groups),
+    ),
+    shards(
+        "millrace_transactional_ids",
+        In::Pieces,
+        MetricKind::Gauge,
+        "Transactional ids that the node coordinates",
+        by_shard!(transactional_ids),
+    ),
     shards(
         "millrace_leaderships_begun",
         In::Pieces,

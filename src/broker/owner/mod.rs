@@ -308,7 +308,6 @@ impl Owner {
             fx.ops = ops;
         }
         self.checkpoint_wanted = false;
-        self.show(fx.now.mono);
     }
 
     /// Goes on with a pass of retention, or begins one when it is time and none is under way.

@@ -10,16 +10,18 @@ use crate::controller::{Partition, Topic};
 const SHOW_STORES_MS: u64 = 200;
 
 impl Owner {
-    /// The shard has done something: has what its stores have now shown, at once or soon.
-    pub(super) fn show(&mut self, now: Mono) {
+    /// The shard has done something: has what its stores have now shown, at once or soon. Returns whether it was, so
+    /// that other gauges of the shard are.
+    pub fn show(&mut self, now: Mono) -> bool {
         self.is_to_be_shown = now < self.show_at;
         if self.is_to_be_shown {
-            return;
+            return false;
         }
         self.show_at = now.plus_ms(SHOW_STORES_MS);
         let usages = self.slots.iter().map(StoreSlot::usage);
         self.board
             .stores(usages, self.partitions.len(), self.damaged.len());
+        true
     }
 
     /// When that is, if nothing else happens until then.

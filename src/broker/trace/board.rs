@@ -111,6 +111,16 @@ pub struct Board {
     pub journal_used_bytes: Counter,
     /// Bytes of the newest batches that are in memory.
     pub tail_bytes: Counter,
+    /// Groups that it coordinates.
+    pub groups: Counter,
+    /// Transactional ids that it coordinates.
+    pub transactional_ids: Counter,
+    /// 1 while this node decides on the metadata. This and the next ones are of shard 0 alone.
+    pub controls: Counter,
+    /// The last entry of the metadata log that it has replayed.
+    pub metadata_entry: Counter,
+    /// Brokers that are live by that, and those that are fenced.
+    pub brokers: [Counter; 2],
     /// Topics of which it has got the first partition since somebody has asked, if somebody does so now and then.
     new_topics: Option<SegQueue<(String, Weak<TopicCounts>)>>,
 }
@@ -147,6 +157,11 @@ impl Default for Board {
             journal_bytes: Counter::default(),
             journal_used_bytes: Counter::default(),
             tail_bytes: Counter::default(),
+            groups: Counter::default(),
+            transactional_ids: Counter::default(),
+            controls: Counter::default(),
+            metadata_entry: Counter::default(),
+            brokers: Default::default(),
             new_topics: None,
         }
     }
@@ -285,6 +300,16 @@ impl Board {
         }
         self.partitions.set(partitions as u64);
         self.damaged.set(damaged as u64);
+    }
+
+    /// What is known of the metadata: whether this node decides on them, which entry was replayed last, and, unless one
+    /// is being replayed, how many brokers are live and fenced.
+    pub(in crate::broker) fn metadata(&self, leads: bool, entry: u64, brokers: Option<[usize; 2]>) {
+        self.controls.set(u64::from(leads));
+        self.metadata_entry.set(entry);
+        for (counter, count) in self.brokers.iter().zip(brokers.into_iter().flatten()) {
+            counter.set(count as u64);
+        }
     }
 }
 

@@ -158,6 +158,11 @@ impl TxnCoordinators {
         self.loads.is_done()
     }
 
+    /// How many transactional ids are known.
+    pub const fn ids(&self) -> usize {
+        self.host.usage().ids
+    }
+
     /// Whether nothing is being written.
     pub fn is_quiet(&self) -> bool {
         self.appends.is_empty() && self.of_nodes.is_quiet()
