@@ -419,9 +419,11 @@ impl Metadata {
         Some(standing == OwnRegistration::Registered)
     }
 
-    /// Forgets what was decided and is not committed: whoever waits for that.
+    /// Forgets what was decided and is not committed: whoever waits for that. It may be committed yet, so nothing more is
+    /// decided in this term, also by one that stops and still leads: it would not know of it.
     pub fn forget_decided(&mut self) -> Vec<Then> {
         let mut lost = Vec::new();
+        self.leads = None;
         for proposed in self.proposed.drain(..) {
             self.kept -= proposed.follows.memory;
             lost.extend(proposed.follows.then);

@@ -207,6 +207,22 @@ fn who_leads_no_more_forgets_what_it_has_decided_and_not_what_is_committed() {
     assert!(metadata.image.topic("topic-3").is_none());
 }
 
+/// One that stops has waited long enough, and is left to lead, for nobody else is there.
+#[test]
+fn who_forgets_what_it_has_decided_decides_nothing_more_though_it_leads() {
+    let (mut site, mut metadata) = serving();
+    commit(&mut site, &mut metadata, vec![topic(1)], Then::Nothing);
+    assert!(matches!(metadata.forget_decided()[..], [Then::Nothing]));
+    let leads_in = metadata.quorum.as_ref().unwrap().leads_in();
+    assert!(leads_in.is_some() && metadata.image.topic("topic-1").is_none());
+    let again = Change::new(&metadata.image, [topic(1)]).unwrap();
+    let refused = site.act(|owner, fx| metadata.commit(again, Then::Nothing, owner, fx));
+    assert!(matches!(refused, Err((Declined::NotLeader { .. }, _))));
+    assert!(settle(&mut site, &mut metadata).is_empty());
+    assert!(metadata.committed.topic("topic-1").is_some(), "it was kept");
+    metadata.invariants();
+}
+
 /// It leads again before it has come to that it did not: what others have decided meanwhile is not in its image.
 #[test]
 fn what_was_decided_in_an_earlier_term_is_not_gone_on_with() {
