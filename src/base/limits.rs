@@ -305,7 +305,7 @@ pub const GROUP_REGEX_REFRESH_MS_MIN: u64 = 1_000;
 /// See [`GROUP_REGEX_REFRESH_MS_MIN`].
 pub const GROUP_REGEX_REFRESH_SHARE: u64 = 20;
 /// Transactional ids of one shard; further ones get COORDINATOR_NOT_AVAILABLE.
-pub const TXN_IDS_MAX: usize = 20_000;
+pub const TXN_IDS_MAX: usize = 500_000;
 /// What the transactional ids of one shard take, in bytes, with the partitions of their transactions and what is being
 /// written. Past that new ids and partitions get COORDINATOR_NOT_AVAILABLE.
 pub const TXN_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -323,8 +323,11 @@ pub const MARKERS_WITHIN_MS: u64 = 30_000;
 pub const UNKNOWN_GONE_MS: i64 = 10_000;
 /// How long a new producer id is waited for.
 pub const PRODUCER_ID_WITHIN_MS: u64 = 10_000;
-/// Partitions of transactions that are told of at a time; whoever asks for more at once is told to ask again.
+/// Partitions of transactions that are told of or written down at a time; whoever asks for more by one request is told
+/// to ask again.
 pub const TXN_PARTITIONS_TOLD_MAX: usize = 8192;
+/// As much of that takes a question itself.
+pub const TXN_ASKED_COST: usize = 32;
 /// Transactional ids of which something is done at a time by itself.
 pub const TXN_IDS_PER_SLICE: usize = 64;
 /// Protocols that a member of a group may support.

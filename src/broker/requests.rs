@@ -68,7 +68,7 @@ impl Requests {
                 Family::Query => queries.push(id),
                 Family::Explain => self.explain.forget(id),
                 Family::Groups => self.groups.forget(id),
-                Family::Transactions => self.transactions.forget(id),
+                Family::Transactions => self.transactions.forget(conn, id),
                 Family::Control => self.control.forget(id, fx),
                 Family::Listing => self.listing.forget(conn, id),
                 Family::Markers => self.markers.forget(id),
@@ -107,6 +107,7 @@ impl Requests {
             self.listing.moved(conn);
             self.query.moved(conn);
             self.groups.moved(conn);
+            self.transactions.listings.moved(conn);
         }
         self.query.slice(front, fx);
         self.groups.slice(front, fx);

@@ -585,6 +585,11 @@ impl Shard {
 
     /// Goes on with an answer that lists much; the next one begins when there is none.
     fn list_some(&mut self, fx: &mut Fx<'_>) {
+        let of_transactions = &mut self.requests.transactions.listings;
+        if self.front.draining {
+            of_transactions.stop(&mut self.front, fx);
+        }
+        of_transactions.go_on(&mut self.front, fx);
         let (listings, front) = (&mut self.requests.listing, &mut self.front);
         if front.draining {
             // Also what has begun only now, because what was before it is answered.
@@ -656,6 +661,7 @@ impl Shard {
             || !self.leftovers.is_empty()
             || !self.requests.produce.validations.is_empty()
             || self.requests.listing.has_more(&self.front)
+            || self.requests.transactions.listings.has_more(&self.front)
             || (self.control.as_ref()).is_some_and(|it| it.has_more() || it.has_to_learn())
             || self.coordinators.has_more()
             || self.transactions.has_more()

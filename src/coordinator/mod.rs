@@ -18,4 +18,4 @@ pub use ask::{
 };
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;
-pub use transactions::{ListedTxn, TxnAnswer, TxnAsk, TxnFilter, TxnHost, TxnHostEffect};
+pub use transactions::{ListedTxn, TxnAnswer, TxnAsk, TxnFilter, TxnHost, TxnHostEffect, TxnPlace};

@@ -25,8 +25,8 @@ pub enum TxnAsk {
     End(EndTxn),
     /// What is known.
     Describe(Name),
-    /// Which ids there are, in all partitions of the shard.
-    List(TxnFilter),
+    /// Which ids there are behind this one, in all partitions of the shard: some of them.
+    List(TxnFilter, Option<TxnPlace>),
 }
 
 impl TxnAsk {
@@ -37,7 +37,7 @@ impl TxnAsk {
             Self::Init(request) => Some(&request.id),
             Self::End(request) => Some(&request.id),
             Self::Add(id, ..) | Self::Verify(id, ..) | Self::Describe(id) => Some(id),
-            Self::List(_) => None,
+            Self::List(..) => None,
         }
     }
 
@@ -49,10 +49,13 @@ impl TxnAsk {
             Self::Add(..) => TxnAnswer::Done(error),
             Self::Verify(_, _, partitions) => TxnAnswer::Verified(vec![error; partitions.len()]),
             Self::Describe(_) => TxnAnswer::Described(Err(error)),
-            Self::List(_) => TxnAnswer::Listed(Err(error)),
+            Self::List(..) => TxnAnswer::Listed(Err(error)),
         }
     }
 }
+
+/// A transactional id as a place in the list of all of a shard, with its partition.
+pub type TxnPlace = (i32, Name);
 
 /// Which transactions ListTransactions is to tell of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +120,8 @@ pub enum TxnAnswer {
     Verified(Vec<ErrorCode>),
     /// What is known of an id.
     Described(Result<Box<TxnFacts>, ErrorCode>),
-    /// The ids of the shard.
-    Listed(Result<Vec<ListedTxn>, ErrorCode>),
+    /// Some ids of the shard, and the place behind which there may be more.
+    Listed(Result<(Vec<ListedTxn>, Option<TxnPlace>), ErrorCode>),
 }
 
 /// What the host wants done. Each question gets one answer, sooner or later.
@@ -239,8 +242,9 @@ impl TxnHost {
         ask: TxnAsk,
         out: &mut Vec<TxnHostEffect>,
     ) {
-        if let TxnAsk::List(filter) = &ask {
-            return out.push(TxnHostEffect::Answer(token, self.list(filter, now.wall_ms)));
+        if let TxnAsk::List(filter, after) = &ask {
+            let listed = self.list(filter, after.as_ref(), now.wall_ms);
+            return out.push(TxnHostEffect::Answer(token, TxnAnswer::Listed(listed)));
         }
         if let Err(error) = self.serves(partition) {
             return out.push(TxnHostEffect::Answer(token, ask.refused(error)));
@@ -270,7 +274,7 @@ impl TxnHost {
                     let facts = facts.ok_or(ErrorCode::TransactionalIdNotFound);
                     Some(TxnAnswer::Described(facts))
                 }
-                TxnAsk::List(_) => None,
+                TxnAsk::List(..) => None,
             };
             answer.map(|answer| TxnHostEffect::Answer(token, answer))
         });
@@ -313,24 +317,61 @@ impl TxnHost {
         instances.for_each(|instance| instance.coordinator.set_version(version));
     }
 
-    fn list(&self, filter: &TxnFilter, now_ms: i64) -> TxnAnswer {
-        let is_loading = |it: &TxnInstance| it.state == InstanceState::Loading;
-        TxnAnswer::Listed(if self.stopped {
-            Err(ErrorCode::CoordinatorNotAvailable)
-        } else if self.instances.values().any(is_loading) {
-            Err(ErrorCode::CoordinatorLoadInProgress)
-        } else {
-            let active = self.instances.values();
-            let active = active.filter(|it| it.state == InstanceState::Active);
-            let ids = active.flat_map(|it| it.coordinator.facts_after(None));
-            let wanted = ids.filter(|(_, facts)| filter.wants(facts, now_ms));
-            let listed = wanted.map(|(id, facts)| ListedTxn {
-                id: id.clone(),
-                producer_id: facts.producer_id,
-                state: facts.state,
-            });
-            Ok(listed.collect())
-        })
+    /// How many partitions a question is about, with those that are written down again for it.
+    #[must_use]
+    pub fn partitions_of(&self, partition: i32, ask: &TxnAsk) -> usize {
+        let instance = self.instances.get(&partition);
+        let known = |id: &Name| {
+            let facts = instance.and_then(|it| it.coordinator.facts(id));
+            facts.map_or(0, |facts| facts.partitions.len())
+        };
+        match ask {
+            TxnAsk::Init(_) | TxnAsk::End(_) | TxnAsk::List(..) => 0,
+            TxnAsk::Add(id, _, partitions, _) => partitions.len() + known(id),
+            TxnAsk::Verify(_, _, partitions) => partitions.len(),
+            TxnAsk::Describe(id) => known(id),
+        }
+    }
+
+    /// Some ids behind this one.
+    fn list(
+        &self,
+        filter: &TxnFilter,
+        after: Option<&TxnPlace>,
+        now_ms: i64,
+    ) -> Result<(Vec<ListedTxn>, Option<TxnPlace>), ErrorCode> {
+        /// Of an id, that cost as much as an id without any.
+        const ID_BYTES: usize = 128;
+        if self.stopped {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        let mut states = self.instances.values().map(|it| it.state);
+        if states.any(|state| state == InstanceState::Loading) {
+            return Err(ErrorCode::CoordinatorLoadInProgress);
+        }
+        let from = after.map_or(i32::MIN, |(partition, _)| *partition);
+        let instances = self.instances.range(from..);
+        let active = instances.filter(|(_, it)| it.state == InstanceState::Active);
+        let all = active.flat_map(|(of, it)| {
+            let after = after.filter(|(partition, _)| partition == of);
+            let ids = it.coordinator.facts_after(after.map(|(_, id)| id));
+            ids.map(|(id, facts)| (*of, id, facts))
+        });
+        let (mut listed, mut left) = (Vec::new(), limits::LISTED_PER_SLICE);
+        for (partition, id, facts) in all {
+            if filter.wants(facts, now_ms) {
+                listed.push(ListedTxn {
+                    id: id.clone(),
+                    producer_id: facts.producer_id,
+                    state: facts.state,
+                });
+            }
+            left = left.saturating_sub(1 + id.len() / ID_BYTES);
+            if left == 0 {
+                return Ok((listed, Some((partition, id.clone()))));
+            }
+        }
+        Ok((listed, None))
     }
 
     /// Whoever waits for an append is told this error, though it may be committed yet; see [`TxnCoordinator::late`].
@@ -539,7 +580,7 @@ mod tests {
     }
 
     fn listed(states: Option<Vec<TxnState>>, longer_than_ms: i64) -> TxnAsk {
-        TxnAsk::List(TxnFilter::new(states, Vec::new(), longer_than_ms))
+        TxnAsk::List(TxnFilter::new(states, Vec::new(), longer_than_ms), None)
     }
 
     #[test]
@@ -587,6 +628,42 @@ mod tests {
     }
 
     #[test]
+    fn many_ids_are_listed_by_parts_and_each_once() {
+        let mut host = host();
+        let facts = TxnFacts::new(1, 60_000, 0).empty(0, -1, 60_000, 0);
+        let mut all = Vec::new();
+        for partition in [0, 3] {
+            host.open(partition);
+            for n in 0..limits::LISTED_PER_SLICE {
+                // Long ones cost more.
+                let id = format!("{partition}-{n:05}{}", "x".repeat(n % 500));
+                let (key, value) = txn_record(&id, Some(&facts), TxnVersion::V2);
+                host.replay(partition, &key, value.as_deref()).unwrap();
+                all.push(id);
+            }
+            host.loaded(partition);
+        }
+        let (mut after, mut told, mut parts) = (None, Vec::new(), 0);
+        loop {
+            let filter = TxnFilter::new(None, Vec::new(), -1);
+            let Some(TxnAnswer::Listed(Ok((some, more)))) =
+                answer(&mut host, TxnAsk::List(filter, after))
+            else {
+                panic!("not listed");
+            };
+            assert!(some.len() <= limits::LISTED_PER_SLICE);
+            assert!(some.iter().map(|it| it.id.len()).sum::<usize>() < 1 << 20);
+            told.extend(some.into_iter().map(|it| it.id.to_string()));
+            (after, parts) = (more, parts + 1);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(told, all);
+        assert!(parts > 2);
+    }
+
+    #[test]
     fn ids_are_described_and_listed_by_what_is_asked_for() {
         let mut host = host();
         host.open(0);
@@ -598,7 +675,7 @@ mod tests {
         }
         host.loaded(0);
         let mut ids = |ask| match answer(&mut host, ask) {
-            Some(TxnAnswer::Listed(Ok(listed))) => {
+            Some(TxnAnswer::Listed(Ok((listed, None)))) => {
                 let ids = listed.into_iter().map(|it| it.id.to_string());
                 ids.collect::<Vec<_>>()
             }
@@ -607,7 +684,10 @@ mod tests {
         assert_eq!(ids(listed(None, -1)), ["e", "o"]);
         assert_eq!(ids(listed(Some(vec![TxnState::Ongoing]), -1)), ["o"]);
         assert_eq!(ids(listed(Some(vec![]), -1)), [""; 0]);
-        let of = |producers: &[i64]| TxnAsk::List(TxnFilter::new(None, producers.to_vec(), -1));
+        let of = |producers: &[i64]| {
+            let filter = TxnFilter::new(None, producers.to_vec(), -1);
+            TxnAsk::List(filter, None)
+        };
         assert_eq!(ids(of(&[3, 1, 2, 1])), ["e", "o"]);
         assert_eq!(ids(of(&[2, 3])), [""; 0]);
         let described =

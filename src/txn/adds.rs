@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::coordinator::{TxnCoordinator, check_producer};
 use super::effect::{TxnEffect, TxnProducer};
 use super::entry::{ADD_BYTES, TxnEntry, TxnThen, TxnWrite, WaitingAdds};
-use super::state::{PARTITION_BYTES, TxnFacts, TxnPartition, TxnState, TxnVersion};
+use super::state::{TxnFacts, TxnPartition, TxnState, TxnVersion, bytes_of};
 use crate::base::coordinating::client_error;
 use crate::base::limits::{TXN_ADDS_TOGETHER_MAX, TXN_PARTITIONS_MAX};
 use crate::base::{ErrorCode, Name, Now};
@@ -138,11 +138,11 @@ impl TxnCoordinator {
         let more = partitions.iter();
         let more = more.filter(|it| !facts.partitions.contains(it));
         let more: BTreeSet<_> = more.cloned().collect();
-        let new = more.difference(&waiting.partitions).count();
-        if facts.partitions.len() + waiting.partitions.len() + new > TXN_PARTITIONS_MAX {
+        let new = || more.difference(&waiting.partitions);
+        if facts.partitions.len() + waiting.partitions.len() + new().count() > TXN_PARTITIONS_MAX {
             return Err(ErrorCode::UnknownServerError);
         }
-        self.has_room(0, ADD_BYTES + new * PARTITION_BYTES)?;
+        self.has_room(0, ADD_BYTES + bytes_of(new()))?;
         Ok(Adds::Waits(more))
     }
 

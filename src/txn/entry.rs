@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::state::{PARTITION_BYTES, TxnFacts, TxnPartition};
+use super::state::{TxnFacts, TxnPartition, bytes_of};
 use crate::base::{Mono, Name};
 
 /// Somebody who waits for an add, here and with whoever hosts the coordinator, in bytes.
@@ -66,7 +66,7 @@ impl WaitingAdds {
     }
 
     pub fn memory(&self) -> usize {
-        self.tokens.len() * ADD_BYTES + self.partitions.len() * PARTITION_BYTES
+        self.tokens.len() * ADD_BYTES + bytes_of(&self.partitions)
     }
 }
 

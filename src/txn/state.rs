@@ -7,8 +7,15 @@ use crate::base::Name;
 /// A partition of a transaction: topic and index.
 pub type TxnPartition = (Name, i32);
 
-/// What a partition of a transaction takes, in bytes: of a node of the tree, and of the name's text.
-pub const PARTITION_BYTES: usize = 48;
+/// What a partition of a transaction takes besides the name of its topic, in bytes: of a node of the tree, and of what
+/// is before the text.
+const PARTITION_BYTES: usize = 48;
+
+/// What these take, in bytes, each with a name of its own, as partitions have that were added one by one.
+pub fn bytes_of<'a>(partitions: impl IntoIterator<Item = &'a TxnPartition>) -> usize {
+    let each = partitions.into_iter();
+    each.map(|(topic, _)| PARTITION_BYTES + topic.len()).sum()
+}
 
 /// Epoch of a producer that has none.
 pub const NO_EPOCH: i16 = -1;
@@ -201,7 +208,7 @@ impl TxnFacts {
     /// What is kept of it, in bytes, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.partitions.len() * PARTITION_BYTES
+        size_of::<Self>() + bytes_of(&self.partitions)
     }
 
     /// The same, from which it is to change.

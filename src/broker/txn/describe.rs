@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use kafka_wire::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, ListTransactionsRequest,
-    ListTransactionsResponse, describe_transactions_response as described,
-    list_transactions_response as listed,
+    describe_transactions_response as described,
 };
 use kafka_wire_core::StrBytes;
 
+use super::listing::TxnListing;
 use super::plan::{TxnPlan, TxnPlanCx, id_of};
 use crate::base::ErrorCode;
-use crate::broker::groups::MakeResponse;
 use crate::coordinator::{TxnAnswer, TxnAsk, TxnFilter};
 use crate::txn::{TxnFacts, TxnState};
 use crate::wire::{RequestHeader, WireError, decode};
@@ -87,29 +86,7 @@ pub fn list_transactions(
         request.producer_id_filters,
         request.duration_filter,
     );
-    let response = MakeResponse::new(move |answers: std::vec::IntoIter<TxnAnswer>| {
-        let mut response = ListTransactionsResponse::default();
-        response.unknown_state_filters = unknown;
-        for answer in answers {
-            match answer {
-                TxnAnswer::Listed(Ok(all)) => {
-                    let of = |it: crate::coordinator::ListedTxn| {
-                        let mut state = listed::TransactionState::default();
-                        state.transactional_id = StrBytes::from(&*it.id);
-                        state.producer_id = it.producer_id;
-                        state.transaction_state = StrBytes::from(it.state.name());
-                        state
-                    };
-                    response.transaction_states.extend(all.into_iter().map(of));
-                }
-                TxnAnswer::Listed(Err(error)) => response.error_code = error.code(),
-                _ => response.error_code = ErrorCode::UnknownServerError.code(),
-            }
-        }
-        if response.error_code != 0 {
-            response.transaction_states.clear();
-        }
-        response
-    });
-    Ok(TxnPlan::List(filter, response))
+    Ok(TxnPlan::List(Box::new(TxnListing::new(
+        header, filter, unknown,
+    )?)))
 }

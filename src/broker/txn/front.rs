@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::listing::TxnListings;
 use super::plan::{TxnPlan, TxnPlanCx, TxnPlanner};
 use crate::base::{ErrorCode, IdMap, ShardId};
 use crate::broker::front::conns::{ConnPurpose, ReplyTo};
@@ -13,6 +14,7 @@ use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, Head};
 use crate::broker::fx::Fx;
 use crate::broker::groups::{MakeResponse, of_transaction};
+use crate::broker::io::ConnId;
 use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::coordinator::{TxnAnswer, TxnAsk};
 use crate::wire::{RequestHeader, WireError};
@@ -38,6 +40,8 @@ struct PendingTxn {
 #[derive(Debug, Default)]
 pub struct TxnRequests {
     waiting: IdMap<u64, PendingTxn>,
+    /// Those that list ids.
+    pub listings: TxnListings,
 }
 
 /// Questions to each shard, each with its place in the request, and the partition.
@@ -60,15 +64,20 @@ impl TxnRequests {
         };
         let is_direct = client.purpose == ConnPurpose::Direct;
         let plan = plan(front, header, body, planner).map_err(|error| error.to_string())?;
-        if matches!(plan, TxnPlan::Control) {
-            return Ok(false);
+        match plan {
+            TxnPlan::Control => return Ok(false),
+            TxnPlan::List(listing) => {
+                self.listings.begin(front, (to, is_direct), *listing, fx);
+            }
+            TxnPlan::Ids(asks, response) => {
+                self.ask(
+                    front,
+                    (ReplyWhere::Client(to), header),
+                    (asks, response),
+                    fx,
+                );
+            }
         }
-        self.ask(
-            front,
-            (ReplyWhere::Client(to), header),
-            (plan, is_direct),
-            fx,
-        );
         Ok(true)
     }
 
@@ -80,45 +89,32 @@ impl TxnRequests {
         planner: TxnPlanner,
         fx: &mut Fx<'_>,
     ) {
-        match plan(front, header, body, planner) {
-            Ok(plan) => {
-                self.ask(front, (ReplyWhere::Node(req), header), (plan, false), fx);
+        let why = match plan(front, header, body, planner) {
+            Ok(TxnPlan::Ids(asks, response)) => {
+                let of_node = (ReplyWhere::Node(req), header);
+                return self.ask(front, of_node, (asks, response), fx);
             }
-            Err(why) => {
-                let (id, answer) = (req.id, Err(why.to_string()));
-                fx.send(req.shard, Msg::ControlDone { id, answer });
+            Ok(TxnPlan::List(_) | TxnPlan::Control) => {
+                "nodes do not ask each other that".to_owned()
             }
-        }
+            Err(why) => why.to_string(),
+        };
+        let (id, answer) = (req.id, Err(why));
+        fx.send(req.shard, Msg::ControlDone { id, answer });
     }
 
     fn ask(
         &mut self,
         front: &mut Front,
         (reply, header): (ReplyWhere, &RequestHeader),
-        (plan, is_direct): (TxnPlan, bool),
+        (asks, response): (Vec<TxnAsk>, MakeResponse<TxnAnswer>),
         fx: &mut Fx<'_>,
     ) {
         let (mut by_shard, mut slots) = (ByShard::new(), Slots::with_capacity(1));
-        let response = match plan {
-            TxnPlan::Ids(asks, response) => {
-                for ask in asks {
-                    let slot = slots.len() as u32;
-                    slots.push(locate(front, slot, ask, &mut by_shard));
-                }
-                response
-            }
-            TxnPlan::List(filter, response) => {
-                // With direct ports a shard is a broker of its own, and clients ask each of them.
-                let all = (0..front.shards).map(ShardId);
-                for shard in all.filter(|shard| !is_direct || *shard == fx.me) {
-                    let parts = by_shard.entry(shard).or_default();
-                    parts.push((slots.len() as u32, -1, TxnAsk::List(filter.clone())));
-                    slots.push(None);
-                }
-                response
-            }
-            TxnPlan::Control => return,
-        };
+        for ask in asks {
+            let slot = slots.len() as u32;
+            slots.push(locate(front, slot, ask, &mut by_shard));
+        }
         let head = Head {
             correlation_id: header.correlation_id,
             version: header.version,
@@ -151,6 +147,9 @@ impl TxnRequests {
         answers: Vec<(u32, TxnAnswer)>,
         fx: &mut Fx<'_>,
     ) {
+        let Some(answers) = self.listings.told(front, (id, answers), fx) else {
+            return;
+        };
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
@@ -164,12 +163,14 @@ impl TxnRequests {
 
     /// How many wait for something.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.listings.len()
     }
 
     /// Nobody waits for the answers any more. What was asked is done all the same, as in Kafka.
-    pub fn forget(&mut self, id: u64) {
-        self.waiting.remove(&id);
+    pub fn forget(&mut self, conn: ConnId, id: u64) {
+        if self.waiting.remove(&id).is_none() {
+            self.listings.forget(conn, id);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use kafka_wire_core::{ApiVersion, KafkaEncode};
 
 use super::carried::{MarkersOfNodes, answer_of, call_of, frame_of, told_of};
 use super::markers::{Marked, MarkerCx, MarkerSending};
-use crate::base::limits::{PRODUCER_ID_WITHIN_MS, TXN_PARTITIONS_TOLD_MAX};
+use crate::base::limits::{PRODUCER_ID_WITHIN_MS, TXN_ASKED_COST, TXN_PARTITIONS_TOLD_MAX};
 use crate::base::{ErrorCode, IdMap, LeaderEpoch, Mono, NodeId, ShardId};
 use crate::broker::front::Front;
 use crate::broker::fx::Fx;
@@ -236,13 +236,10 @@ impl TxnCoordinators {
                 );
                 continue;
             }
+            told += TXN_ASKED_COST + self.host.partitions_of(partition, &ask);
             let token = self.number();
             self.waits.insert(token, TxnAsker::Request(req, slot));
             self.host.ask(fx.now, (token, partition), ask, &mut effects);
-            if let Some(TxnHostEffect::Answer(_, TxnAnswer::Described(Ok(facts)))) = effects.last()
-            {
-                told += facts.partitions.len();
-            }
         }
         self.perform(effects, image, fx);
     }

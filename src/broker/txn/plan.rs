@@ -5,11 +5,12 @@ use bytes::Bytes;
 use kafka_wire::KafkaResponse;
 use kafka_wire_core::StrBytes;
 
+use super::listing::TxnListing;
 use crate::base::{ErrorCode, Name};
 use crate::broker::groups::{MakeResponse, name};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, transaction_version};
-use crate::coordinator::{TxnAnswer, TxnAsk, TxnFilter};
+use crate::coordinator::{TxnAnswer, TxnAsk};
 use crate::txn::{TxnProducer, TxnVersion};
 use crate::wire::{RequestHeader, WireError};
 
@@ -36,7 +37,7 @@ pub enum TxnPlan {
     /// The coordinator of each one's transactional id is asked. There may be none.
     Ids(Vec<TxnAsk>, MakeResponse<TxnAnswer>),
     /// Every shard is asked which transactions it has.
-    List(TxnFilter, MakeResponse<TxnAnswer>),
+    List(Box<TxnListing>),
     /// It is for the control shard.
     Control,
 }
