@@ -177,9 +177,7 @@ impl TxnListings {
             return Some(answers);
         }
         self.asked = None;
-        let Some(making) = self.making.as_mut().filter(|it| it.id == id) else {
-            return None;
-        };
+        let making = self.making.as_mut().filter(|it| it.id == id)?;
         let answer = answers.into_iter().next().map(|(_, answer)| answer);
         let told = making.listing.told(answer.unwrap_or(NOTHING));
         if matches!(told, Ok(Told::Partly)) {
