@@ -153,7 +153,8 @@ impl<W> Leader<W> {
     }
 
     /// Whether another replica, which is in sync or may be, says that less is on its disk than it had said in this
-    /// epoch, or than is committed: something was lost there. It has to leave the ISR before it is [counted](Self::on_replicated) again.
+    /// epoch, or than is committed: something was lost there. It has to leave the ISR before it is
+    /// [counted](Self::on_replicated) again.
     #[must_use]
     pub fn has_lost(&self, replica: NodeId, durable: Offset, log: &Log) -> bool {
         (self.in_sync).has_lost(replica, durable, log.known_committed())

@@ -419,8 +419,8 @@ impl Metadata {
         Some(standing == OwnRegistration::Registered)
     }
 
-    /// Forgets what was decided and is not committed: whoever waits for that. It may be committed yet, so nothing more is
-    /// decided in this term, also by one that stops and still leads: it would not know of it.
+    /// Forgets what was decided and is not committed: whoever waits for that. It may be committed yet, so nothing more
+    /// is decided in this term, also by one that stops and still leads: it would not know of it.
     pub fn forget_decided(&mut self) -> Vec<Then> {
         let mut lost = Vec::new();
         self.leads = None;

@@ -28,8 +28,9 @@ pub struct Lacking {
 impl Lacking {
     /// It has asked, and is about to be answered: it does not start over if nothing was removed that it has not come
     /// to. One that is in sync has everything that is committed, so it has come to all that was ever removed, though
-    /// removals may have gone further before an unclean election than the log does now. `before`: what it was, if the same process of it has asked the same process of its leader in the same epoch,
-    /// so that all that it has is from here.
+    /// removals may have gone further before an unclean election than the log does now. `before`: what it was, if the
+    /// same process of it has asked the same process of its leader in the same epoch, so that all that it has is from
+    /// here.
     pub fn asks(
         now: Mono,
         before: Option<&Self>,

@@ -1,9 +1,9 @@
 //! The APIs about transactions. `plan.rs`: what a request asks the coordinators of its transactional ids, and what is
 //! made of their answers; `init_producer_id.rs`, `add_partitions.rs`, `add_offsets.rs`, `end.rs`, `describe.rs` have
 //! the plans. `front.rs` asks the shards that own the partitions of the ids (`groups::topic`) and waits for all of
-//! them, `listing.rs` asks all shards for theirs; `host.rs` is such a shard's part, with `markers.rs` for the markers that are on their way. `carried.rs`: what
-//! nodes ask each other; `asked.rs`: a WriteTxnMarkers, be it theirs or a client's (`data::markers`). `super::apis`
-//! lists keys and versions.
+//! them, `listing.rs` asks all shards for theirs; `host.rs` is such a shard's part, with `markers.rs` for the markers
+//! that are on their way. `carried.rs`: what nodes ask each other; `asked.rs`: a WriteTxnMarkers, be it theirs or a
+//! client's (`data::markers`). `super::apis` lists keys and versions.
 
 mod add_offsets;
 mod add_partitions;
