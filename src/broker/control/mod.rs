@@ -346,6 +346,10 @@ impl Control {
             // It is not kept until its turn comes.
             return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
         }
+        if self.leaves {
+            // Nobody decides here any more, and nobody else is asked.
+            return refuse(req, "the broker stops".to_owned(), fx);
+        }
         if !self.metadata.leads() && self.others.is_alone() {
             return self.not_controller(req, fx);
         }

@@ -25,7 +25,7 @@ use crate::store::DiskError;
 const AGAIN_AFTER_MS: u64 = 100;
 /// And at the latest.
 const AGAIN_AFTER_MS_MAX: u64 = 10_000;
-/// What was refused as often is damage that an operator may have skipped: a blip of less than 40 s is none.
+/// What was refused more often is damage: a disk that is away for some 40 s is waited for.
 const REFUSALS_MAX: u32 = 10;
 
 /// Coordinators of one kind, whose partitions are read.
@@ -238,7 +238,7 @@ impl Loads {
                     continue;
                 }
                 match part {
-                    Err(error) if !error.is_damage() && refused(&mut loading, &error, to) => {
+                    Err(error) if !error.is_damage() && refused_again(&mut loading, &error, to) => {
                         Ok(Known::Again)
                     }
                     part => read(&mut loading, part, to),
@@ -321,17 +321,17 @@ enum Known {
 struct Unreadable;
 
 /// The disk has refused to read on in a partition, which says nothing of what is there. Returns whether it is asked
-/// again: as long as it takes, unless the operator wants to go on without.
-fn refused(loading: &mut Loading, error: &DiskError, to: &LoadInto<'_>) -> bool {
+/// again. When it has been often enough what is there is damaged, and so is what comes next until something is read.
+fn refused_again(loading: &mut Loading, error: &DiskError, to: &LoadInto<'_>) -> bool {
     loading.refused = loading.refused.saturating_add(1);
-    if loading.refused > REFUSALS_MAX && to.host.skips_damage(&to.owner.config) {
+    if loading.refused > REFUSALS_MAX {
         return false;
     }
     if loading.refused.is_power_of_two() {
         let (place, whose) = (place(to, loading.partition), to.host.whose());
         tracing::error!(
-            "{place} cannot be read at offset {} (errno {}): it is tried again until the disk reads it; its {whose} \
-             get COORDINATOR_LOAD_IN_PROGRESS meanwhile, all others are served",
+            "{place} cannot be read at offset {} (errno {}): it is tried again for a while; its {whose} get \
+             COORDINATOR_LOAD_IN_PROGRESS meanwhile, all others are served",
             loading.at,
             error.errno
         );
@@ -353,7 +353,9 @@ fn read(
     to: &mut LoadInto<'_>,
 ) -> Result<Known, Unreadable> {
     let at = loading.at;
-    loading.refused = 0;
+    if part.is_ok() {
+        loading.refused = 0;
+    }
     let Some(partition) = to.owner.partitions.get(&loading.log) else {
         return Err(unserved(loading.partition, to));
     };
@@ -687,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_disk_refuses_to_read_is_tried_again_until_it_does() {
+    fn what_the_disk_refuses_to_read_is_tried_again_for_a_while() {
         const EIO: i32 = 5;
         for skips in [false, true] {
             let mut f = Fixture::new(skips, [batch(b"k", b"v")]);
@@ -708,13 +710,36 @@ mod tests {
             }
             assert_eq!(waited[..3], [100, 200, 400]);
             assert_eq!(waited[8..], [10_000, 10_000]);
-            // Who wants to go on without does so then.
+            let state = match skips {
+                // Who wants to go on without does so then.
+                true => InstanceState::Active,
+                false => InstanceState::Failed,
+            };
             assert_eq!(refuse(&mut f, EIO).len(), usize::from(skips));
-            assert_eq!(f.loads.next_deadline() == Mono::NEVER, skips);
-            f.loads.tick(f.loads.next_deadline());
-            assert_eq!(f.go_on().len(), usize::from(!skips));
-            assert_eq!(f.host.state(0), Some(InstanceState::Active));
+            assert_eq!(f.loads.next_deadline(), Mono::NEVER);
+            assert_eq!(f.host.state(0), Some(state));
         }
+    }
+
+    /// A part holds much more than what cannot be read of it, and only so much is skipped at a time.
+    #[test]
+    fn what_comes_behind_damage_is_not_waited_for_anew() {
+        let mut f = Fixture::new(true, [batch(b"k", b"v")]);
+        f.loads.want(0, LOGS[0]);
+        let mut loading = f.loads.todo[0];
+        loading.refused = REFUSALS_MAX;
+        let error = DiskError { errno: 5 };
+        let (host, image) = (&mut f.host, &f.image);
+        f.site.act(|owner, _| {
+            let mut to = LoadInto { host, image, owner };
+            for _ in 0..2 {
+                assert!(!refused_again(&mut loading, &error, &to));
+                assert!(read(&mut loading, Err(error.clone()), &mut to).is_ok());
+                assert!(loading.skipped && loading.refused > REFUSALS_MAX);
+            }
+            assert!(read(&mut loading, Ok(Bytes::new()), &mut to).is_ok());
+            assert_eq!(loading.refused, 0);
+        });
     }
 
     #[test]
