@@ -231,6 +231,8 @@ pub enum Fact<'a> {
         log: LogId,
         /// High watermark.
         offset: i64,
+        /// It is of a replica that is not in sync, which may begin anew.
+        is_behind: bool,
     },
     /// A node has stopped in the middle of its work.
     Crashed {

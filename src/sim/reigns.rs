@@ -1,7 +1,7 @@
 //! Who leads each partition by the metadata that are committed, and since when. A node that does not know yet that
 //! another one leads may answer as things were before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fact::Moment;
 use crate::base::{LogId, NodeId, TopicId};
@@ -78,6 +78,8 @@ pub struct Reigns {
     partitions: BTreeMap<(TopicId, i32), Replicated>,
     /// The topic of committed offsets, and how many partitions it has.
     offsets: Option<(TopicId, i32)>,
+    /// Logs with the nodes that should have a copy and are not in sync.
+    behind: BTreeSet<(LogId, usize)>,
 }
 
 impl Reigns {
@@ -109,6 +111,17 @@ impl Reigns {
         }
         self.partitions
             .retain(|(topic, _), _| image.topic_by_id(*topic).is_some());
+        let behind = self.partitions.values().flat_map(|it| {
+            let behind = it.replicas.iter().filter(|node| !it.in_sync.contains(node));
+            behind.map(|node| (it.log, *node))
+        });
+        self.behind = behind.collect();
+    }
+
+    /// Whether a node's copy of a log is not in sync, so that it may have to begin anew.
+    #[must_use]
+    pub fn is_behind(&self, log: LogId, node: usize) -> bool {
+        self.behind.contains(&(log, node))
     }
 
     /// All partitions that there are.

@@ -364,8 +364,15 @@ impl World {
             false => 0,
         };
         let of = Process { node, start };
+        let reigns = &self.shared.reigns;
         self.nodes[node].watermarks(|log, offset, _| {
-            oracle.tell(Fact::ShardWatermark { of, log, offset });
+            let is_behind = reigns.is_behind(log, node);
+            oracle.tell(Fact::ShardWatermark {
+                of,
+                log,
+                offset,
+                is_behind,
+            });
         });
     }
 

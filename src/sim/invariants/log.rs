@@ -174,7 +174,7 @@ impl Invariant for NothingIsMadeUp {
 }
 
 /// A high watermark, once told, is never lower in an answer to a later question, nor in the shard. A node of a cluster
-/// may have to learn after a start how much is committed.
+/// may have to learn after a start how much is committed, and so does a replica that is not in sync and begins anew.
 #[derive(Debug, Default)]
 pub struct WatermarkNeverGoesBack {
     told: By<Place, Growing>,
@@ -210,9 +210,14 @@ impl Invariant for WatermarkNeverGoesBack {
                 ..
             } => (at, asked, high_watermark),
             Fact::Latest { at, asked, offset } => (at, asked, offset),
-            Fact::ShardWatermark { of, log, offset } => {
+            Fact::ShardWatermark {
+                of,
+                log,
+                offset,
+                is_behind,
+            } => {
                 let known = self.shards.entry((of, log.0)).or_default();
-                if offset < *known {
+                if offset < *known && !is_behind {
                     let node = of.node;
                     return Err(format!(
                         "node {node}, log {log}: from {known} to {offset} in the shard"

@@ -185,10 +185,18 @@ mod tests {
             of: Process { node: 1, start },
             log: LogId(3),
             offset,
+            is_behind: false,
         };
         let broken = Some("WatermarkNeverGoesBack");
         assert_eq!(told(&[in_shard(1, 5), in_shard(1, 4)]), broken);
         assert_eq!(told(&[in_shard(1, 5), in_shard(2, 4)]), None, "it learns");
+        let anew = Fact::ShardWatermark {
+            of: Process { node: 1, start: 1 },
+            log: LogId(3),
+            offset: 0,
+            is_behind: true,
+        };
+        assert_eq!(told(&[in_shard(1, 5), anew, in_shard(1, 4)]), None);
     }
 
     #[test]
