@@ -61,6 +61,8 @@ const UUID: Field = Field::of(Kind::Fixed(16));
 const TEXT: Field = Field::of(Kind::Text);
 const BLOB: Field = Field::of(Kind::Blob);
 const INTS: Field = Field::of(Kind::Values(&INT));
+const SHORTS: Field = Field::of(Kind::Values(&SHORT));
+const TEXTS: Field = Field::of(Kind::Values(&TEXT));
 
 const fn list(of: &'static [Field]) -> Field {
     Field::of(Kind::Structs(of))
@@ -94,6 +96,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         68 => CONSUMER_GROUP_HEARTBEAT,
         74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
+        88 => STREAMS_GROUP_HEARTBEAT,
         _ => return None,
     })
 }
@@ -169,10 +172,41 @@ const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
     TEXT,
     TEXT,
     INT,
-    Field::of(Kind::Values(&TEXT)),
+    TEXTS,
     TEXT.since(1),
     TEXT,
     list(&[UUID, INTS]),
+];
+const STREAMS_TOPIC: &[Field] = &[TEXT, INT, SHORT, list(&[TEXT, TEXT])];
+const STREAMS_TASKS: Field = list(&[TEXT, INTS]);
+const STREAMS_TASK_OFFSETS: Field = list(&[TEXT, INT, LONG]);
+const STREAMS_SUBTOPOLOGY: &[Field] = &[
+    TEXT,
+    TEXTS,
+    TEXTS,
+    list(STREAMS_TOPIC),
+    TEXTS,
+    list(STREAMS_TOPIC),
+    list(&[SHORTS, SHORTS, SHORTS]),
+];
+const STREAMS_GROUP_HEARTBEAT: &[Field] = &[
+    TEXT,
+    TEXT,
+    INT,
+    INT,
+    TEXT,
+    TEXT,
+    INT,
+    Field::of(Kind::Maybe(&[INT, list(STREAMS_SUBTOPOLOGY)])),
+    STREAMS_TASKS,
+    STREAMS_TASKS,
+    STREAMS_TASKS,
+    TEXT,
+    Field::of(Kind::Maybe(&[TEXT, SHORT])),
+    list(&[TEXT, TEXT]),
+    STREAMS_TASK_OFFSETS,
+    STREAMS_TASK_OFFSETS,
+    BYTE,
 ];
 const SYNC_GROUP: &[Field] = &[
     TEXT,
@@ -364,6 +398,10 @@ mod tests {
             DescribeTopicPartitionsRequest: topics, two!(describe_topic_partitions_request::TopicRequest {
                 name: "name" });
             DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
+            StreamsGroupHeartbeatRequest: topology, Some(streams_topology());
+            StreamsGroupHeartbeatRequest: user_endpoint, Some(streams_group_heartbeat_request::Endpoint::default());
+            StreamsGroupHeartbeatRequest: task_end_offsets, Some(two!(streams_group_heartbeat_request::TaskOffset {
+                subtopology_id: "0" }));
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
         }
@@ -407,6 +445,27 @@ mod tests {
         }
         all.extend(samples_of_coordinators(version));
         all
+    }
+
+    fn streams_topology() -> streams_group_heartbeat_request::Topology {
+        use streams_group_heartbeat_request::{
+            CopartitionGroup, KeyValue, Subtopology, TopicInfo, Topology,
+        };
+        let mut topic = TopicInfo::default();
+        topic.name = "name".into();
+        topic.topic_configs = vec![KeyValue::default(); 2];
+        let mut copartitioned = CopartitionGroup::default();
+        copartitioned.source_topics = vec![7];
+        copartitioned.repartition_source_topics = vec![7];
+        let mut subtopology = Subtopology::default();
+        subtopology.source_topics = vec!["a".into()];
+        subtopology.state_changelog_topics = vec![topic.clone(); 2];
+        subtopology.repartition_sink_topics = vec!["b".into()];
+        subtopology.repartition_source_topics = vec![topic; 2];
+        subtopology.copartition_groups = vec![copartitioned; 2];
+        let mut topology = Topology::default();
+        topology.subtopologies = vec![subtopology; 2];
+        topology
     }
 
     fn samples_of_coordinators(version: i16) -> [(i16, Option<Bytes>); 4] {

@@ -16,7 +16,8 @@ use super::tasks::{HeldTasks, TaskSet, Tasks};
 use super::topology::Topology;
 use super::turn::{StreamsSteps, StreamsTurn};
 use crate::base::limits::{
-    GROUP_MEMBERS_BYTES_MAX, STREAMS_CREATE_RETRY_MS, STREAMS_ENDPOINTS_MAX,
+    GROUP_MEMBERS_BYTES_MAX, PARTITIONS_PER_REQUEST_MAX, STREAMS_CREATE_RETRY_MS,
+    STREAMS_ENDPOINTS_MAX,
 };
 use crate::base::{ErrorCode, Name};
 
@@ -403,7 +404,16 @@ impl StreamsGroup {
             && cx.now.mono >= self.creates_from
         {
             self.creates_from = cx.now.mono.plus_ms(STREAMS_CREATE_RETRY_MS);
-            out.creates.clone_from(&configured.missing);
+            // More than one request may create have their turn when those are there.
+            let mut left = PARTITIONS_PER_REQUEST_MAX;
+            let fits = configured.missing.iter().take_while(|topic| {
+                let count = usize::try_from(topic.partitions).unwrap_or(usize::MAX);
+                let is_first = left == PARTITIONS_PER_REQUEST_MAX;
+                let fits = count <= left;
+                left = left.saturating_sub(count);
+                fits || is_first
+            });
+            out.creates = fits.cloned().collect();
         }
     }
 }

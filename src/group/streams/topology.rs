@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::Name;
 use crate::base::limits::{
-    STREAMS_SUBTOPOLOGIES_MAX, STREAMS_TOPICS_MAX, STREAMS_TOPOLOGY_BYTES_MAX,
+    STREAMS_SUBTOPOLOGIES_MAX, STREAMS_TOPICS_MAX, STREAMS_TOPOLOGY_BYTES_MAX, TOPIC_NAME_BYTES_MAX,
 };
 
 /// A topic that is made for an application.
@@ -163,6 +163,11 @@ impl Topology {
         if self.epoch < 0 {
             return Some("Topology epoch must be non-negative.".to_owned());
         }
+        if all().any(|of| of.id.len() > TOPIC_NAME_BYTES_MAX) {
+            return Some(format!(
+                "The id of a subtopology is part of names of topics: it has no more than {TOPIC_NAME_BYTES_MAX} bytes."
+            ));
+        }
         let ids: BTreeSet<&Name> = all().map(|of| &of.id).collect();
         if ids.len() < self.subtopologies.len() {
             return Some("A subtopology is there twice.".to_owned());
@@ -202,5 +207,23 @@ impl Topology {
             "Copartition groups of subtopology {} are not among its source topics.",
             wrong.id
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_no_longer_than_a_name_of_a_topic() {
+        let of = |bytes: usize| Topology {
+            subtopologies: vec![Subtopology {
+                id: "x".repeat(bytes).as_str().into(),
+                ..Subtopology::default()
+            }],
+            ..Topology::default()
+        };
+        assert_eq!(of(TOPIC_NAME_BYTES_MAX).flaw(), None);
+        assert!(of(TOPIC_NAME_BYTES_MAX + 1).flaw().is_some());
     }
 }
