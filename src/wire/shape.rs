@@ -398,10 +398,6 @@ mod tests {
             DescribeTopicPartitionsRequest: topics, two!(describe_topic_partitions_request::TopicRequest {
                 name: "name" });
             DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
-            StreamsGroupHeartbeatRequest: topology, Some(streams_topology());
-            StreamsGroupHeartbeatRequest: user_endpoint, Some(streams_group_heartbeat_request::Endpoint::default());
-            StreamsGroupHeartbeatRequest: task_end_offsets, Some(two!(streams_group_heartbeat_request::TaskOffset {
-                subtopology_id: "0" }));
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
         }
@@ -444,7 +440,23 @@ mod tests {
             }
         }
         all.extend(samples_of_coordinators(version));
+        all.extend(samples_of_streams(version));
         all
+    }
+
+    fn samples_of_streams(version: i16) -> Vec<(i16, Option<Bytes>)> {
+        let mut all = [(); 3].map(|()| StreamsGroupHeartbeatRequest::default());
+        all[0].topology = Some(streams_topology());
+        all[1].user_endpoint = Some(streams_group_heartbeat_request::Endpoint::default());
+        let offset = streams_group_heartbeat_request::TaskOffset::default();
+        all[2].task_end_offsets = Some(vec![offset; 2]);
+        let version = ApiVersion::new(version);
+        let serves = StreamsGroupHeartbeatRequest::SUPPORTED_VERSIONS.contains(version);
+        let bytes = |it: &StreamsGroupHeartbeatRequest| {
+            let bytes = serves.then(|| it.encode_to_bytes(version).unwrap());
+            (StreamsGroupHeartbeatRequest::API_KEY.value(), bytes)
+        };
+        all.iter().map(bytes).collect()
     }
 
     fn streams_topology() -> streams_group_heartbeat_request::Topology {

@@ -347,7 +347,6 @@ impl Control {
             return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
         }
         if self.leaves {
-            // Nobody decides here any more, and nobody else is asked.
             return refuse(req, "the broker stops".to_owned(), fx);
         }
         if !self.metadata.leads() && self.others.is_alone() {
