@@ -337,6 +337,10 @@ pub const GROUPS_MAX: usize = 1_000_000;
 /// What the groups of one shard take, in bytes: members, member ids that were handed out, committed offsets, the last
 /// record of each, and what is being written. Past that new members and commits get COORDINATOR_NOT_AVAILABLE.
 pub const GROUPS_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Groups that may have settings of their own, in a cluster; past that POLICY_VIOLATION.
+pub const GROUP_CONFIGS_MAX: usize = 10_000;
+/// What these take, in bytes of names, keys and values: every node has them in memory, and drops them at once.
+pub const GROUP_CONFIGS_BYTES_MAX: usize = 1024 * 1024;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 /// A log that is found and was never given out keeps its id if that is less than this ahead of the next one to be given

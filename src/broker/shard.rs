@@ -123,7 +123,7 @@ impl Shard {
             id: setup.id,
             others: OtherNodes::new(cluster.as_ref(), (setup.id, setup.shards), setup.seed),
             config: Arc::clone(&config),
-            coordinators: Coordinators::new(&config, setup.seed),
+            coordinators: Coordinators::new(Arc::clone(&config), setup.seed),
             transactions: TxnCoordinators::new(&config, owners.clone()),
             front: Front::new(
                 Arc::clone(&config),

@@ -309,7 +309,7 @@ fn unit(key: &str) -> Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BrokerConfig, TopicConfig};
+    use crate::config::{BrokerConfig, GroupSettings, TopicConfig};
 
     fn topic(key: &str) -> &'static Inert {
         find(&TOPIC, key).unwrap()
@@ -350,6 +350,9 @@ mod tests {
             for synonym in inert.setting.synonyms {
                 assert!(find(&BROKER, synonym).is_some(), "{synonym}");
             }
+        }
+        for inert in GROUP.iter() {
+            assert!(GroupSettings::setting(inert.setting.key).is_none());
         }
     }
 

@@ -1,6 +1,6 @@
 //! The one configuration format: Kafka's `server.properties`, with Kafka's
 //! names, units, defaults and meanings; what Kafka does not have lies under
-//! `millrace.`. Every setting is declared once (`broker.rs`, `topic.rs`); from
+//! `millrace.`. Every setting is declared once (`broker.rs`, `topic.rs`, `group.rs`); from
 //! that declaration come the typed field, parsing, validation, the answers of
 //! DescribeConfigs and the settings page.
 //!
@@ -10,6 +10,7 @@
 
 mod broker;
 mod dynamic;
+mod group;
 mod group_rules;
 pub mod inert;
 mod listeners;
@@ -25,6 +26,7 @@ mod value;
 
 pub use broker::{BrokerConfig, Ignored};
 pub use dynamic::{DynamicError, check_dynamic, update_of};
+pub use group::GroupSettings;
 pub use listeners::{Address, Endpoint, Endpoints, ProtocolMap};
 pub use load::{ConfigError, Problem, load, log_settings};
 pub use page::settings_page;

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::broker::BrokerConfig;
+use super::group::GroupSettings;
 use super::inert::{self, Inert};
 use super::setting::Setting;
 use super::topic::TopicConfig;
@@ -26,6 +27,13 @@ pub fn settings_page() -> String {
     let topic = TopicConfig::default();
     table(&mut page, TopicConfig::SETTINGS, |key| topic.show(key));
     page.push_str(
+        "\n## Group\n\n\
+         Set with Kafka's tools (`kafka-configs.sh --entity-type groups`), whether there is such a group or not; \
+         without it, the broker's setting holds, and its bounds hold always.\n\n",
+    );
+    let group = GroupSettings::default();
+    table(&mut page, GroupSettings::SETTINGS, |key| group.show(key));
+    page.push_str(
         "\n## Settings of Kafka whose value changes nothing here\n\n\
          They are described to clients and taken, with a warning where they stand in the file. A value that would have \
          to do something is refused: for some settings there is only one.\n\n\
@@ -34,6 +42,8 @@ pub fn settings_page() -> String {
     inert_table(&mut page, &inert::BROKER);
     page.push_str("\n### Topic\n\n");
     inert_table(&mut page, &inert::TOPIC);
+    page.push_str("\n### Group\n\n");
+    inert_table(&mut page, &inert::GROUP);
     page
 }
 
@@ -89,8 +99,10 @@ mod tests {
     fn every_setting_is_on_the_page_with_its_meaning() {
         let page = settings_page();
         let inert = inert::BROKER.iter().chain(inert::TOPIC.iter());
+        let inert = inert.chain(inert::GROUP.iter());
         let inert = inert.map(|inert| &inert.setting);
         let acted_on = BrokerConfig::SETTINGS.iter().chain(TopicConfig::SETTINGS);
+        let acted_on = acted_on.chain(GroupSettings::SETTINGS);
         for setting in acted_on.chain(inert) {
             assert!(
                 page.contains(&format!("| `{}` |", setting.key)),
@@ -109,7 +121,11 @@ mod tests {
 
     #[test]
     fn every_key_is_declared_once_and_says_its_unit() {
-        for settings in [BrokerConfig::SETTINGS, TopicConfig::SETTINGS] {
+        for settings in [
+            BrokerConfig::SETTINGS,
+            TopicConfig::SETTINGS,
+            GroupSettings::SETTINGS,
+        ] {
             let keys: BTreeSet<_> = settings.iter().map(|setting| setting.key).collect();
             assert_eq!(keys.len(), settings.len());
             for setting in settings {

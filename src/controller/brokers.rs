@@ -237,7 +237,7 @@ mod tests {
             node: NodeId(node),
             start: [start; 16],
             cluster_id: "c".to_owned(),
-            level: 7,
+            level: FEATURE_LEVEL,
             rack: None,
             addresses: Vec::new(),
             directories: broker(directories_of, 2).directories,
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn who_may_not_be_one_of_the_cluster() {
         let mut image = three();
-        image.features = 7;
+        image.features = FEATURE_LEVEL;
         type Change = fn(&mut Joining);
         let cases: [(Change, ErrorCode); 8] = [
             (|it| it.node = NodeId(-1), ErrorCode::InvalidRegistration),
@@ -335,7 +335,7 @@ mod tests {
                 |it| it.cluster_id = "d".to_owned(),
                 ErrorCode::InconsistentClusterId,
             ),
-            (|it| it.level = 6, ErrorCode::UnsupportedVersion),
+            (|it| it.level -= 1, ErrorCode::UnsupportedVersion),
             (|it| it.directories.clear(), ErrorCode::InvalidRegistration),
             (
                 |it| it.directories.push(it.directories[0]),

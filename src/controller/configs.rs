@@ -1,13 +1,17 @@
-//! Decides on changes of the settings of topics and brokers.
+//! Decides on changes of the settings of topics, brokers and groups.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::draft::Draft;
+use super::features::groups_have_settings;
+use super::group_configs::GroupConfigs;
 use super::record::{ConfigResource, MetadataRecord};
+use crate::base::limits::{GROUP_CONFIGS_BYTES_MAX, GROUP_CONFIGS_MAX};
 use crate::base::{ErrorCode, NodeId, Refused};
 use crate::config::inert::{self, Update};
 use crate::config::{
-    BrokerConfig, DynamicError, Kind, Setting, TopicConfig, check_dynamic, is_internal, update_of,
+    BrokerConfig, DynamicError, GroupSettings, Kind, Setting, TopicConfig, check_dynamic,
+    is_internal, update_of,
 };
 
 /// One change of one setting.
@@ -124,6 +128,56 @@ pub fn alter_broker_configs(
     push_all(draft, changed)
 }
 
+/// Changes settings of a group, all or none of them. There need be no such group.
+///
+/// # Errors
+/// As Kafka's IncrementalAlterConfigs; POLICY_VIOLATION if there would be too many of them, or too large ones; the
+/// draft is unchanged.
+pub fn alter_group_configs(
+    draft: &mut Draft,
+    broker: &BrokerConfig,
+    group: &str,
+    changes: &[(String, ConfigOp)],
+) -> Result<(), Refused> {
+    let image = draft.image();
+    if !groups_have_settings(image.features) {
+        let message = "Not all brokers of the cluster know settings of groups yet.";
+        return Err(Refused::because(ErrorCode::UnsupportedVersion, message));
+    }
+    let none = BTreeMap::new();
+    let set = image.groups.get(group).map_or(&none, |own| own);
+    let (mut new, mut own) = (Vec::new(), set.clone());
+    let invalid = |message| Refused::because(ErrorCode::InvalidConfig, message);
+    for (key, op) in changes {
+        let setting = GroupSettings::setting(key).or_else(|| in_table(&inert::GROUP, key));
+        if setting.is_none() && matches!(op, ConfigOp::Append(_) | ConfigOp::Subtract(_)) {
+            return Err(invalid(format!("Unknown group config name: {key}")));
+        }
+        let value = new_value(setting, key, op, || set.get(key).cloned()).map_err(invalid)?;
+        match &value {
+            Some(text) => own.insert(key.clone(), text.clone()),
+            None => own.remove(key),
+        };
+        new.push((key, value));
+    }
+    GroupSettings::check(broker, &own).map_err(invalid)?;
+    let before = match set.is_empty() {
+        true => 0,
+        false => GroupConfigs::bytes_of(group, set),
+    };
+    let grows = !own.is_empty() && GroupConfigs::bytes_of(group, &own) > before;
+    let bytes = image.groups.bytes() - before + GroupConfigs::bytes_of(group, &own);
+    let groups = image.groups.len() + usize::from(set.is_empty());
+    if grows && (bytes > GROUP_CONFIGS_BYTES_MAX || groups > GROUP_CONFIGS_MAX) {
+        let message = format!(
+            "Groups may have {GROUP_CONFIGS_BYTES_MAX} bytes of settings of their own, and {GROUP_CONFIGS_MAX} groups any."
+        );
+        return Err(Refused::because(ErrorCode::PolicyViolation, message));
+    }
+    let changed = changed(&ConfigResource::Group(group.to_owned()), set, new);
+    push_all(draft, changed)
+}
+
 /// The changes that leave a resource with these settings and no others of its own.
 #[must_use]
 pub fn replacing(
@@ -137,6 +191,7 @@ pub fn replacing(
             (topic.map(|topic| &topic.configs), name.as_str())
         }
         ConfigResource::Broker(node) => (draft.image().broker_configs(*node), ""),
+        ConfigResource::Group(id) => (draft.image().groups.get(id).map(|own| &**own), ""),
     };
     let gone = set
         .into_iter()
@@ -241,7 +296,7 @@ fn join_once<'t>(list: impl Iterator<Item = &'t str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::testing::with_topics;
+    use crate::controller::testing::{cluster, with_topics};
 
     fn draft() -> Draft {
         with_topics(&["a"])
@@ -438,6 +493,54 @@ mod tests {
         assert!(alter_topic_configs(&mut draft, &config, &name, &delete).is_err());
         let changes = replacing(&draft, &ConfigResource::Topic(name), Vec::new());
         assert_eq!(changes, [("segment.bytes".to_owned(), ConfigOp::Delete)]);
+    }
+
+    fn alter_group(draft: &mut Draft, group: &str, key: &str, op: ConfigOp) -> Result<(), i16> {
+        let changes = [(key.to_owned(), op)];
+        let altered = alter_group_configs(draft, &BrokerConfig::default(), group, &changes);
+        draft.settle();
+        altered.map_err(|refused| refused.code.code())
+    }
+
+    #[test]
+    fn groups_have_so_many_settings_and_no_more() {
+        const SESSION: &str = "consumer.session.timeout.ms";
+        let mut image = cluster(1);
+        let config = |group: String, value: &str| MetadataRecord::Config {
+            resource: ConfigResource::Group(group),
+            key: SESSION.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        for n in 1..GROUP_CONFIGS_MAX {
+            image.replay(&config(format!("{n}"), "50000")).unwrap();
+        }
+        let mut draft = Draft::new(&image);
+        let large = "x".repeat(GROUP_CONFIGS_BYTES_MAX);
+        for (group, result) in [
+            (&*large, Err(44)),
+            ("a", Ok(())),
+            ("b", Err(44)),
+            ("1", Ok(())),
+        ] {
+            let found = alter_group(&mut draft, group, SESSION, set("50001"));
+            assert_eq!(found, result, "{}", &group[..1]);
+        }
+        // What is there may go.
+        assert_eq!(
+            alter_group(&mut draft, "2", SESSION, ConfigOp::Delete),
+            Ok(())
+        );
+        assert_eq!(draft.image().groups.get("2"), None);
+        assert_eq!(alter_group(&mut draft, "b", SESSION, set("50001")), Ok(()));
+        // Of another release, with other bounds.
+        image.replay(&config(large.clone(), "50000")).unwrap();
+        let mut draft = Draft::new(&image);
+        let other = "consumer.heartbeat.interval.ms";
+        assert_eq!(alter_group(&mut draft, &large, other, set("5000")), Err(44));
+        assert_eq!(
+            alter_group(&mut draft, &large, SESSION, ConfigOp::Delete),
+            Ok(())
+        );
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Delta {
                 }
                 // Defaults of topics.
                 ConfigResource::Broker(_) => self.everything = true,
+                ConfigResource::Group(_) => {}
             },
             MetadataRecord::SnapshotBegin => self.everything = true,
             MetadataRecord::Cluster { .. }

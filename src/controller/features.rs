@@ -61,8 +61,18 @@ pub const fn streams_version(level: FeatureLevel) -> i16 {
 /// The versions of streams groups that this release knows, oldest and newest.
 pub const STREAMS_VERSIONS: (i16, i16) = (0, streams_version(FEATURE_LEVEL));
 
+/// From this level on single groups may have settings of their own, and groups with members may go over from the
+/// classic protocol to that of consumers and back (KIP-848): older releases misread the records of both.
+pub(super) const ONE_GROUP_LEVEL: FeatureLevel = 8;
+
+/// Whether single groups may have settings of their own at a level.
+#[must_use]
+pub const fn groups_have_settings(level: FeatureLevel) -> bool {
+    level >= ONE_GROUP_LEVEL
+}
+
 /// The levels that a node may be of a cluster with, oldest and newest.
 pub const FEATURE_LEVELS: (i16, i16) = (QUORUM_LEVEL as i16, FEATURE_LEVEL as i16);
 
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = STREAMS_GROUPS_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = ONE_GROUP_LEVEL;

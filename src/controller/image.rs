@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
+use super::group_configs::GroupConfigs;
 use super::record::{ConfigResource, Elections, MetadataRecord, PartitionRecord, are_once};
 use super::registered::{Registered, Registration};
 use super::topic::{Partition, Topic};
@@ -76,6 +77,8 @@ pub struct Image {
     pub(super) strays: BTreeSet<LogId>,
     /// Settings of all brokers and of single ones.
     pub(super) settings: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+    /// Those of single groups.
+    pub groups: Arc<GroupConfigs>,
 }
 
 impl Default for Image {
@@ -92,6 +95,7 @@ impl Default for Image {
             here: Arc::default(),
             strays: BTreeSet::new(),
             settings: BTreeMap::new(),
+            groups: Arc::default(),
         }
     }
 }
@@ -200,6 +204,9 @@ impl Image {
     pub fn leave(self: Arc<Self>, leftovers: &mut Leftovers) {
         if let Some(image) = Arc::into_inner(self) {
             image.topics.leave(leftovers);
+            if let Some(groups) = Arc::into_inner(image.groups) {
+                groups.leave(leftovers);
+            }
         }
     }
 
@@ -406,6 +413,10 @@ impl Image {
                 }
             }
             ConfigResource::Broker(node) => self.settings.entry(*node).or_default(),
+            ConfigResource::Group(id) => {
+                Arc::make_mut(&mut self.groups).set(id, key, value);
+                return Ok(());
+            }
         };
         match value {
             Some(value) => configs.insert(key.to_owned(), value.to_owned()),
@@ -495,6 +506,7 @@ mod tests {
         let resource = prop_oneof![
             (0u8..3).prop_map(|t| ConfigResource::Topic(format!("t{t}"))),
             proptest::option::of(0i32..2).prop_map(|n| ConfigResource::Broker(n.map(NodeId))),
+            (0u8..3).prop_map(|g| ConfigResource::Group(format!("g{g}"))),
         ];
         prop_oneof![
             Just(MetadataRecord::Cluster { id: "c".to_owned() }),

@@ -12,6 +12,7 @@ mod delta;
 mod draft;
 mod elections;
 mod features;
+mod group_configs;
 mod homes;
 mod image;
 mod leadership;
@@ -35,15 +36,19 @@ mod topics;
 
 pub use bootstrap::{addresses, bootstrap, first_records};
 pub use brokers::{Joining, fence, may_be_removed, register, remove_broker, unfence};
-pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, each_once, replacing};
+pub use configs::{
+    ConfigOp, alter_broker_configs, alter_group_configs, alter_topic_configs, each_once, replacing,
+};
 pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
 pub use elections::{Election, elect_leader, eligible};
 pub use features::{
     FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel, GROUP_VERSIONS, STREAMS_VERSIONS,
-    TRANSACTION_VERSIONS, group_version, streams_version, transaction_version,
+    TRANSACTION_VERSIONS, group_version, groups_have_settings, streams_version,
+    transaction_version,
 };
+pub use group_configs::GroupConfigs;
 pub use homes::rehomed;
 pub use image::{
     DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,

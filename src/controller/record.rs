@@ -129,4 +129,6 @@ pub enum ConfigResource {
     Topic(String),
     /// A broker; `None` for all.
     Broker(Option<NodeId>),
+    /// A group, by id, whether there is such a group or not.
+    Group(String),
 }

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::features::{ELECTIONS_LEVEL, FeatureLevel, REGISTRATION_LEVEL};
+use super::features::{ELECTIONS_LEVEL, FeatureLevel, ONE_GROUP_LEVEL, REGISTRATION_LEVEL};
 use super::record::{ConfigResource, Elections, MetadataRecord, PartitionRecord};
 use super::registered::{BrokerAddress, Directory, Registration};
 use crate::base::{
@@ -34,7 +34,7 @@ const VERSIONS: [&[FeatureLevel]; 14] = [
     &[1],
     &[1, ELECTIONS_LEVEL],
     &[1],
-    &[1],
+    &[1, ONE_GROUP_LEVEL],
     &[1],
     &[1],
     &[0],
@@ -252,6 +252,10 @@ fn put_resource(out: &mut Vec<u8>, resource: &ConfigResource) {
             out.push(1);
             put_option(out, *node, |out, node| put_signed(out, node.0.into()));
         }
+        ConfigResource::Group(id) => {
+            out.push(2);
+            put_text(out, id);
+        }
     }
 }
 
@@ -420,6 +424,7 @@ impl<'a> Fields<'a> {
             1 => self
                 .option(|fields| fields.int().map(NodeId))
                 .map(ConfigResource::Broker),
+            2 => self.text().map(ConfigResource::Group),
             _ => Err(BadRecord::BadField("resource")),
         }
     }
@@ -550,6 +555,7 @@ mod tests {
         prop_oneof![
             any::<String>().prop_map(ConfigResource::Topic),
             any::<Option<i32>>().prop_map(|node| ConfigResource::Broker(node.map(NodeId))),
+            any::<String>().prop_map(ConfigResource::Group),
         ]
     }
 

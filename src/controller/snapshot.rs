@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::vec;
 
+use super::group_configs::OwnConfigs;
 use super::image::Image;
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic::Topic;
@@ -18,7 +19,11 @@ pub struct ImageRecords {
     topic: Option<Arc<Topic>>,
     told: usize,
     last: Option<Arc<Topic>>,
-    /// What comes behind the topics.
+    /// The group whose settings come, how many of them have, and the group before.
+    group: Option<(Arc<str>, OwnConfigs)>,
+    told_of_group: usize,
+    last_group: Option<Arc<str>>,
+    /// What comes behind the topics and groups.
     behind: vec::IntoIter<MetadataRecord>,
 }
 
@@ -40,6 +45,7 @@ impl ImageRecords {
             here: _,
             strays,
             settings,
+            groups: _, // The same.
         } = image;
         let mut before = vec![MetadataRecord::SnapshotBegin];
         let cluster = cluster_id.as_ref();
@@ -69,6 +75,9 @@ impl ImageRecords {
             topic: None,
             told: 0,
             last: None,
+            group: None,
+            told_of_group: 0,
+            last_group: None,
             image: image.clone(),
         }
     }
@@ -76,6 +85,23 @@ impl ImageRecords {
     /// Gives up what is left: if nobody else has the image, its topics are dropped some at a time.
     pub fn leave(self, leftovers: &mut Leftovers) {
         Arc::new(self.image).leave(leftovers);
+    }
+
+    /// The next setting of a group.
+    fn next_of_groups(&mut self) -> Option<MetadataRecord> {
+        loop {
+            if self.group.is_none() {
+                let next = self.image.groups.after(self.last_group.as_deref());
+                self.group = next.map(|(name, own)| (Arc::clone(name), Arc::clone(own)));
+                self.told_of_group = 0;
+            }
+            let (name, own) = self.group.as_ref()?;
+            if let Some((key, value)) = own.iter().nth(self.told_of_group) {
+                self.told_of_group += 1;
+                return Some(config(ConfigResource::Group(name.to_string()), key, value));
+            }
+            self.last_group = self.group.take().map(|(name, _)| name);
+        }
     }
 }
 
@@ -93,7 +119,7 @@ impl Iterator for ImageRecords {
                 self.told = 0;
             }
             let Some(topic) = &self.topic else {
-                return self.behind.next();
+                return self.next_of_groups().or_else(|| self.behind.next());
             };
             if let Some(record) = of_topic(topic, self.told) {
                 self.told += 1;

@@ -132,6 +132,11 @@ pub fn one_of_each() -> Vec<MetadataRecord> {
             key: "retention.ms".to_owned(),
             value: Some("1000".to_owned()),
         },
+        MetadataRecord::Config {
+            resource: ConfigResource::Group("g".to_owned()),
+            key: "consumer.session.timeout.ms".to_owned(),
+            value: Some("50000".to_owned()),
+        },
         topic(2),
         MetadataRecord::RemoveTopic {
             id: TopicId([2; 16]),

@@ -9,8 +9,8 @@ use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
 use crate::group::streams::InternalTopic;
 use crate::group::{
-    ConsumerConfig, GroupConfig, GroupTopics, GroupsUsage, Name, News, Record, Replayed,
-    SnapshotPart, StreamsConfig, TopicIds, TransactionalProducer,
+    ConsumerConfig, GroupConfig, GroupTopics, GroupsUsage, Name, News, OwnSettings, Record,
+    Replayed, SnapshotPart, StreamsConfig, TopicIds, TransactionalProducer,
 };
 
 /// What the host wants done. Each question gets one answer, sooner or later.
@@ -92,6 +92,14 @@ impl Host {
         self.config.streams = config.clone();
         for instance in self.instances.values_mut() {
             instance.coordinator.set_streams_config(config.clone());
+        }
+    }
+
+    /// What single groups have of their own has changed.
+    pub fn set_own(&mut self, own: &Arc<dyn OwnSettings>) {
+        self.config.own = Some(Arc::clone(own));
+        for instance in self.instances.values_mut() {
+            instance.coordinator.set_own(Arc::clone(own));
         }
     }
 

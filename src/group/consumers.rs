@@ -156,7 +156,7 @@ impl Coordinator {
         first: impl FnOnce(&mut ConsumerGroup, &ConsumerCx<'_>, &mut ConsumerOut),
     ) {
         let mut wanted = ConsumerOut::default();
-        let config = self.config.consumer.clone();
+        let config = self.config.consumer_of(id);
         let cx = ConsumerCx {
             now,
             config: &config,
@@ -188,8 +188,10 @@ impl Coordinator {
             is_too_large,
             goes_on,
         } = wanted;
-        let session_ms = self.config.consumer.session_timeout_ms;
-        self.set_member_timers(now, id, session_ms, timers);
+        if !timers.is_empty() {
+            let session_ms = self.config.consumer_of(id).session_timeout_ms;
+            self.set_member_timers(now, id, session_ms, timers);
+        }
         out.extend(
             replies
                 .into_iter()

@@ -2,12 +2,13 @@
 //! the appends in flight, and turns durable records into committed offsets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::classic::ClassicGroup;
 use super::consumer::{ConsumerConfig, ConsumerGroup, GroupTopics};
-use super::cx::{Appends, Cx, GroupConfig, Timer};
+use super::cx::{Appends, Cx, GroupConfig, OwnSettings, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
 use super::member::carried;
@@ -239,6 +240,11 @@ impl Coordinator {
     /// What streams groups obey has changed.
     pub fn set_streams_config(&mut self, config: StreamsConfig) {
         self.config.streams = config;
+    }
+
+    /// What single groups have of their own has changed.
+    pub fn set_own(&mut self, own: Arc<dyn OwnSettings>) {
+        self.config.own = Some(own);
     }
 
     /// What its groups take, and what is being written.

@@ -2,6 +2,7 @@
 //! follows them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -38,6 +39,38 @@ pub struct GroupConfig {
     pub streams: StreamsConfig,
     /// Members that are told something, or removed, at a time ([`MEMBERS_TOLD_PER_SLICE`])
     pub told_at_a_time: usize,
+    /// What single groups have of their own
+    pub own: Option<Arc<dyn OwnSettings>>,
+}
+
+/// The settings that single groups have of their own, over the broker's.
+pub trait OwnSettings: Debug + Send + Sync {
+    /// Puts what a group has of its own into what holds for groups of the consumer protocol.
+    fn consumer(&self, group: &str, config: &mut ConsumerConfig);
+    /// The same for streams groups.
+    fn streams(&self, group: &str, config: &mut StreamsConfig);
+}
+
+impl GroupConfig {
+    /// What holds for a group of the consumer protocol.
+    #[must_use]
+    pub fn consumer_of(&self, group: &str) -> ConsumerConfig {
+        let mut config = self.consumer.clone();
+        if let Some(own) = &self.own {
+            own.consumer(group, &mut config);
+        }
+        config
+    }
+
+    /// What holds for a streams group.
+    #[must_use]
+    pub fn streams_of(&self, group: &str) -> StreamsConfig {
+        let mut config = self.streams.clone();
+        if let Some(own) = &self.own {
+            own.streams(group, &mut config);
+        }
+        config
+    }
 }
 
 impl Default for GroupConfig {
@@ -52,6 +85,7 @@ impl Default for GroupConfig {
             consumer: ConsumerConfig::default(),
             streams: StreamsConfig::default(),
             told_at_a_time: MEMBERS_TOLD_PER_SLICE,
+            own: None,
         }
     }
 }

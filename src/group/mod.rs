@@ -73,7 +73,7 @@ pub use consumer::{ConsumerConfig, ConsumerHeartbeat, ConsumerReply, GroupTopics
 pub use consumers::ShownGroup;
 pub use coordinator::{Coordinator, GroupsUsage};
 pub(crate) use cx::{Cx, Forget, Then, Timer};
-pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
+pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS, OwnSettings};
 pub use effect::{Effect, JoinReply, JoinedMember, News, Record, SyncReply, TransactionalProducer};
 pub use logged::Replayed;
 pub use member::{Member, Protocol};

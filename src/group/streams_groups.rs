@@ -107,7 +107,7 @@ impl Coordinator {
         first: impl FnOnce(&mut StreamsGroup, &StreamsCx<'_>, &mut StreamsOut),
     ) {
         let mut wanted = StreamsOut::default();
-        let config = self.config.streams.clone();
+        let config = self.config.streams_of(id);
         let cx = StreamsCx {
             now,
             config: &config,
@@ -127,8 +127,10 @@ impl Coordinator {
     /// Does what a streams group wants.
     fn perform_streams(&mut self, now: Now, id: &Name, wanted: StreamsOut, out: &mut Vec<Effect>) {
         let StreamsOut { group, creates } = wanted;
-        let session_ms = self.config.streams.session_timeout_ms;
-        self.set_member_timers(now, id, session_ms, group.timers);
+        if !group.timers.is_empty() {
+            let session_ms = self.config.streams_of(id).session_timeout_ms;
+            self.set_member_timers(now, id, session_ms, group.timers);
+        }
         let replies = group.replies.into_iter();
         out.extend(replies.map(|(token, reply)| Effect::StreamsHeartbeat(token, reply)));
         if !creates.is_empty() {

@@ -340,6 +340,13 @@ def settings_are_told_and_changed():
     node = answer("cluster")["nodes"][0]["node"]
     brokers = {one["name"]: one for one in answer("configs", "describe", "broker", str(node))["configs"]}
     equal(brokers["listeners"]["source"], "file")
+    group = unique("ctl-configs")
+    equal(answer("configs", "describe", "group", group)["configs"], [])
+    answer("configs", "alter", "group", group, "--set", "consumer.session.timeout.ms=50000")
+    (setting,) = answer("configs", "describe", "group", group)["configs"]
+    equal((setting["name"], setting["value"], setting["source"]), ("consumer.session.timeout.ms", "50000", "group"))
+    assert "INVALID_CONFIG" in ctl("configs", "alter", "group", group, "--set", "consumer.session.timeout.ms=1", status=1)
+    answer("configs", "alter", "group", group, "--unset", "consumer.session.timeout.ms")
     assert "INVALID_CONFIG" in ctl("configs", "alter", "topic", topic, "--set", "retention.ms=soon", status=1)
     assert "nothing to change" in ctl("configs", "alter", "topic", topic, status=2)
 

@@ -209,6 +209,25 @@ def topic_configs():
 
 
 @test
+def group_configs():
+    group = unique("java-group-config")
+
+    def described(*args: str) -> str:
+        return configs("--describe", "--entity-type", "groups", *args)
+    configs("--alter", "--entity-type", "groups", "--entity-name", group, "--add-config",
+            "consumer.session.timeout.ms=50000,streams.num.standby.replicas=1")
+    eventually(lambda: "consumer.session.timeout.ms=50000" in described("--entity-name", group), what="the new value is told")
+    printed = described("--entity-name", group, "--all")
+    assert "DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=50000" in printed and "streams.initial.rebalance.delay.ms=" in printed, printed
+    assert group in described(), "it is listed though there is no such group"
+    for wrong in ["consumer.session.timeout.ms=1", "nonsense=1", "streams.num.standby.replicas=3"]:
+        configs("--alter", "--entity-type", "groups", "--entity-name", group, "--add-config", wrong, fails=True)
+    configs("--alter", "--entity-type", "groups", "--entity-name", group, "--delete-config",
+            "consumer.session.timeout.ms,streams.num.standby.replicas")
+    eventually(lambda: group not in described(), what="it has none any more")
+
+
+@test
 def broker_configs():
     def described(*args: str) -> str:
         return configs("--describe", "--entity-type", "brokers", *args)

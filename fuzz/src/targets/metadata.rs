@@ -113,6 +113,7 @@ fn corpus() -> Vec<Vec<u8>> {
         set(ConfigResource::Topic("orders".to_owned()), Some("1000")),
         set(ConfigResource::Broker(None), Some("2000")),
         set(ConfigResource::Broker(Some(node)), None),
+        set(ConfigResource::Group("readers".to_owned()), Some("50000")),
         MetadataRecord::ProducerIds { next: 1000 },
     ];
     let mut whole = frame(&records);

@@ -1,6 +1,6 @@
 //! AlterConfigs (33), versions 0-2.
 //!
-//! - What a topic or broker has of its own afterwards is what the request names: the rest goes back to
+//! - What a topic, broker or group has of its own afterwards is what the request names: the rest goes back to
 //!   its default. The broker's own topics stay compacted nevertheless.
 //! - All changes of a resource or none of them; the errors are those of IncrementalAlterConfigs.
 //! - Loggers cannot be named, as in Kafka.
@@ -75,6 +75,7 @@ mod tests {
     use super::super::describe_configs::{BROKER, GROUP, TOPIC};
     use super::super::testing::{Cluster, text};
     use super::*;
+    use crate::controller::FEATURE_LEVEL;
 
     type Settings<'a> = &'a [(&'a str, Option<&'a str>)];
 
@@ -146,8 +147,27 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_groups_are_replaced_too() {
+        let mut cluster = Cluster::new();
+        cluster.image.features = FEATURE_LEVEL;
+        let own = |cluster: &Cluster| cluster.image.groups.get("g").map(|own| own.len());
+        let set = [
+            ("consumer.session.timeout.ms", Some("50000")),
+            ("streams.num.standby.replicas", Some("1")),
+        ];
+        assert_eq!(codes(&mut cluster, 2, &request(&[(GROUP, "g", &set)])), [0]);
+        assert_eq!(own(&cluster), Some(2));
+        let one = request(&[(GROUP, "g", &set[1..])]);
+        assert_eq!(codes(&mut cluster, 2, &one), [0]);
+        assert_eq!(own(&cluster), Some(1));
+        assert_eq!(codes(&mut cluster, 2, &request(&[(GROUP, "g", &[])])), [0]);
+        assert_eq!(own(&cluster), None);
+    }
+
+    #[test]
     fn what_cannot_be_done_changes_nothing() {
         let mut cluster = Cluster::with(&[("a", 1)]);
+        cluster.image.features = FEATURE_LEVEL;
         let good: (&str, Option<&str>) = ("retention.ms", Some("5"));
         for (kind, name, configs, code) in [
             (TOPIC, "x", [good], 3),
@@ -159,7 +179,13 @@ mod tests {
             (BROKER, "1", [("num.partitions", Some("5"))], 42),
             (BROKER, "7", [("log.retention.ms", Some("5"))], 42),
             (BROKER_LOGGER, "1", [("root", Some("INFO"))], 42),
-            (GROUP, "g", [("consumer.session.timeout.ms", Some("1"))], 42),
+            (GROUP, "g", [("consumer.session.timeout.ms", Some("1"))], 40),
+            (
+                GROUP,
+                "",
+                [("consumer.session.timeout.ms", Some("50000"))],
+                42,
+            ),
         ] {
             let request = request(&[(kind, name, &configs)]);
             assert_eq!(codes(&mut cluster, 2, &request), [code], "{request:?}");

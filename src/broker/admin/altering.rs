@@ -12,7 +12,8 @@ use super::handler::{Ctx, outcome};
 use super::once::Once;
 use crate::base::{ErrorCode, Leftovers, Refused};
 use crate::controller::{
-    ConfigOp, ConfigResource, alter_broker_configs, alter_topic_configs, check_topic_name,
+    ConfigOp, ConfigResource, alter_broker_configs, alter_group_configs, alter_topic_configs,
+    check_topic_name,
 };
 use crate::wire::Lists;
 
@@ -107,7 +108,8 @@ pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResour
             Err(Refused::because(ErrorCode::InvalidConfig, why))
         }
         CLIENT_METRICS => invalid("Clients cannot be asked for metrics yet."),
-        GROUP => invalid("Groups have no settings of their own yet."),
+        GROUP if name.is_empty() => invalid("Default group resources are not allowed."),
+        GROUP => Ok(ConfigResource::Group(name.to_owned())),
         other => Err(unsupported(other)),
     }
 }
@@ -122,6 +124,7 @@ pub(super) fn apply(
     match target {
         ConfigResource::Topic(name) => alter_topic_configs(draft, config, name, changes),
         ConfigResource::Broker(node) => alter_broker_configs(draft, config, *node, changes),
+        ConfigResource::Group(id) => alter_group_configs(draft, config, id, changes),
     }
 }
 

@@ -185,11 +185,11 @@ mod tests {
         let mut cluster = Cluster::new();
         for (below, known) in [
             (
-                1,
+                2,
                 &["group.version", "metadata.version", "transaction.version"][..],
             ),
-            (2, &["metadata.version", "transaction.version"]),
-            (3, &["metadata.version"]),
+            (3, &["metadata.version", "transaction.version"]),
+            (4, &["metadata.version"]),
         ] {
             cluster.image.features = FEATURE_LEVEL - below;
             let request = request("x", "1");

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crate::base::NodeId;
 use crate::config::inert::{self, Inert, Update};
-use crate::config::{BrokerConfig, Setting, TopicConfig, update_of};
+use crate::config::{BrokerConfig, GroupSettings, Setting, TopicConfig, update_of};
 use crate::controller::Image;
 
 /// Where a value comes from, numbered as on the wire.
@@ -15,6 +15,7 @@ pub(super) const DYNAMIC_BROKER: i8 = 2;
 pub(super) const DYNAMIC_DEFAULT_BROKER: i8 = 3;
 pub(super) const STATIC_BROKER: i8 = 4;
 pub(super) const DEFAULT: i8 = 5;
+pub(super) const GROUP: i8 = 8;
 
 /// One setting with its value.
 pub(super) struct ConfigEntry {
@@ -83,6 +84,19 @@ pub(super) fn of_topic<'a>(
         entry
     });
     acted_on.chain(of_inert(&inert::TOPIC, source, own, TOPIC))
+}
+
+/// The settings of a group with these of its own.
+pub(super) fn of_group<'a>(
+    source: Source<'a>,
+    own: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = ConfigEntry> + 'a {
+    let acted_on = GroupSettings::SETTINGS.iter().map(move |setting| {
+        // As it was set, though the broker may allow less by now.
+        let shown = |text: &str| text.trim().parse::<i32>().ok().map(|it| it.to_string());
+        layered(setting, own, GROUP, source, shown)
+    });
+    acted_on.chain(of_inert(&inert::GROUP, source, own, GROUP))
 }
 
 /// Settings that change nothing, of something that has these of its own, of that kind.

@@ -3,8 +3,9 @@
 //! - Topics and brokers: every setting that Kafka has, and ours. Broker: by this node's id; the empty name
 //!   is what clients have set for all brokers.
 //! - Types from version 3 on, synonyms and documentation when asked for. Secrets are never told.
-//! - Groups and subscriptions to metrics of clients: Kafka's settings at their defaults, whatever the
-//!   name. Loggers of a broker: none, because their levels cannot be changed here.
+//! - Groups: every setting that Kafka has, whether there is such a group or not. Subscriptions to metrics of clients:
+//!   Kafka's settings at their defaults, whatever the name. Loggers of a broker: none, because their levels cannot be
+//!   changed here.
 //! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once. Those
 //!   behind a bound on the answer's bytes are INVALID_REQUEST: a few bytes of a request become many of the answer.
 
@@ -121,7 +122,6 @@ fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Conf
         }
     };
     let none = BTreeMap::new();
-    let defaults = |table| config_entries::of_inert(table, source, &none, DEFAULT).collect();
     match resource.resource_type {
         TOPIC => {
             check_topic_name(name)
@@ -144,11 +144,13 @@ fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Conf
         }
         CLIENT_METRICS => {
             named("Client metrics subscription name")?;
-            Ok(defaults(&inert::CLIENT_METRICS))
+            let defaults = config_entries::of_inert(&inert::CLIENT_METRICS, source, &none, DEFAULT);
+            Ok(defaults.collect())
         }
         GROUP => {
             named("Group name")?;
-            Ok(defaults(&inert::GROUP))
+            let own = ctx.image.groups.get(name).map_or(&none, |own| own);
+            Ok(config_entries::of_group(source, own).collect())
         }
         other => Err(unsupported(other)),
     }
@@ -228,7 +230,8 @@ impl Described {
 mod tests {
     use super::super::testing::{Cluster, text};
     use super::*;
-    use crate::config::{BrokerConfig, TopicConfig};
+    use crate::config::{BrokerConfig, GroupSettings, TopicConfig};
+    use crate::controller::{ConfigResource, MetadataRecord};
 
     fn request(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
         let mut resource = DescribeConfigsResource::default();
@@ -268,9 +271,36 @@ mod tests {
             };
             assert!(read_only("num.partitions") && !read_only("log.retention.ms"));
             let group = ask(&mut cluster, version, &request(GROUP, "g", None));
-            assert_eq!(group.configs.len(), inert::GROUP.len());
+            assert_eq!(
+                group.configs.len(),
+                GroupSettings::SETTINGS.len() + inert::GROUP.len()
+            );
             let metrics = ask(&mut cluster, version, &request(CLIENT_METRICS, "m", None));
             assert_eq!(metrics.configs.len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_a_group_has_of_its_own_comes_first() {
+        let mut cluster = Cluster::new();
+        let record = MetadataRecord::Config {
+            resource: ConfigResource::Group("g".to_owned()),
+            key: "consumer.session.timeout.ms".to_owned(),
+            value: Some("050000".to_owned()),
+        };
+        cluster.image.replay(&record).unwrap();
+        for (group, value, source, synonyms) in [
+            ("g", "50000", config_entries::GROUP, 2),
+            ("h", "45000", DEFAULT, 1),
+        ] {
+            let mut wanted = request(GROUP, group, Some(&["consumer.session.timeout.ms"]));
+            (wanted.include_synonyms, wanted.include_documentation) = (true, true);
+            let found = ask(&mut cluster, 4, &wanted).configs.remove(0);
+            assert_eq!(found.value, Some(text(value)));
+            assert_eq!(found.config_source, source);
+            assert_eq!(found.synonyms.len(), synonyms);
+            assert_eq!((found.config_type, found.read_only), (3, false));
+            assert!(found.documentation.unwrap().contains("heartbeat"));
         }
     }
 

@@ -4,7 +4,9 @@
 //!   topic cannot have is INVALID_CONFIG.
 //! - Brokers, one or all: what takes effect while the broker runs, or changes nothing here. The others are
 //!   INVALID_REQUEST, as from Kafka; so is what is no setting of the broker, which Kafka keeps for plugins.
-//! - Loggers, groups and subscriptions to metrics of clients have nothing that could be changed here.
+//! - Groups, whether there is such a group or not: set and delete; what a group cannot have is INVALID_CONFIG, as is
+//!   what is for share groups, of which there are none. POLICY_VIOLATION where settings of groups have no more room.
+//! - Loggers and subscriptions to metrics of clients have nothing that could be changed here.
 //! - A resource that comes twice is INVALID_REQUEST.
 
 use bytes::Bytes;
@@ -81,6 +83,7 @@ mod tests {
     use super::super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
     use super::super::testing::{Cluster, text};
     use super::*;
+    use crate::controller::FEATURE_LEVEL;
 
     fn resource(
         kind: i8,
@@ -155,7 +158,9 @@ mod tests {
             ),
             (resource(BROKER_LOGGER, "1", &[]), 40),
             (resource(CLIENT_METRICS, "m", &[]), 42),
-            (resource(GROUP, "g", &[]), 42),
+            // Before every broker knows them.
+            (resource(GROUP, "g", &[]), 35),
+            (resource(GROUP, "", &[]), 42),
             (resource(64, "1", &[]), 42),
             (resource(TOPIC, "", &[]), 42),
             (resource(TOPIC, "no good", &[]), 17),
@@ -168,6 +173,42 @@ mod tests {
             assert_eq!(codes(&mut cluster, 1, &request), [code], "{request:?}");
             assert_eq!(cluster.committed, 0);
         }
+    }
+
+    #[test]
+    fn settings_of_groups() {
+        const SESSION: &str = "consumer.session.timeout.ms";
+        let mut cluster = Cluster::new();
+        cluster.image.features = FEATURE_LEVEL;
+        let change = |op, value| resource(GROUP, "g", &[(SESSION, op, value)]);
+        let share = resource(
+            GROUP,
+            "g",
+            &[("share.session.timeout.ms", 0, Some("50000"))],
+        );
+        let unknown = |op| resource(GROUP, "g", &[("nobody's", op, Some("1"))]);
+        for (resource, code) in [
+            (change(0, Some("50000")), 0),
+            (change(0, Some("60001")), 40),
+            (change(0, Some("x")), 40),
+            (change(2, Some("1")), 40),
+            (change(3, Some("1")), 40),
+            (change(0, None), 42),
+            (share, 40),
+            (unknown(0), 40),
+            (unknown(1), 0),
+            (unknown(2), 40),
+            (unknown(3), 40),
+        ] {
+            let request = request(&[resource]);
+            assert_eq!(codes(&mut cluster, 1, &request), [code], "{request:?}");
+            let own = cluster.image.groups.get("g").unwrap();
+            assert_eq!(own.len(), 1);
+            assert_eq!(own[SESSION], "50000");
+        }
+        let gone = request(&[change(1, None)]);
+        assert_eq!(codes(&mut cluster, 1, &gone), [0]);
+        assert!(cluster.image.groups.is_empty());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! ListConfigResources (74), versions 0-1.
 //!
 //! - Version 0 asks for subscriptions to metrics of clients, of which there are none.
-//! - Version 1 asks for some kinds of resources, or for all: brokers, their loggers, topics; groups and
-//!   subscriptions to metrics have no settings of their own here. An unknown kind is UNSUPPORTED_VERSION.
+//! - Version 1 asks for some kinds of resources, or for all: brokers, their loggers, topics, groups that have settings
+//!   of their own; subscriptions to metrics have none here. An unknown kind is UNSUPPORTED_VERSION.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct Resources {
     brokers: vec::IntoIter<ConfigResource>,
     /// The topic that came last.
     last: Option<Arc<Topic>>,
+    /// The group that came last.
+    last_group: Option<Arc<str>>,
 }
 
 impl List for Resources {
@@ -50,6 +52,7 @@ impl List for Resources {
             kinds: KINDS.into_iter().filter(|_| all).collect(),
             brokers: Vec::new().into_iter(),
             last: None,
+            last_group: None,
         }
     }
 
@@ -85,13 +88,21 @@ impl List for Resources {
         if let Some(broker) = self.brokers.next() {
             return Some(broker);
         }
-        if !self.kinds.contains(&TOPIC) {
-            return None;
+        if self.kinds.contains(&TOPIC) {
+            let after = self.last.as_ref().map(|topic| &*topic.name);
+            if let Some(next) = ctx.image.topic_after(after) {
+                self.last = Some(Arc::clone(next));
+                return Some(resource(TOPIC, &next.name));
+            }
+            // All of them came.
+            self.kinds.remove(&TOPIC);
         }
-        let after = self.last.as_ref().map(|topic| &*topic.name);
-        let next = ctx.image.topic_after(after).cloned();
-        self.last = next;
-        Some(resource(TOPIC, &self.last.as_ref()?.name))
+        if self.kinds.contains(&GROUP) {
+            let (next, _) = ctx.image.groups.after(self.last_group.as_deref())?;
+            self.last_group = Some(Arc::clone(next));
+            return Some(resource(GROUP, next));
+        }
+        None
     }
 }
 
@@ -106,6 +117,7 @@ fn resource(kind: i8, name: &str) -> ConfigResource {
 mod tests {
     use super::super::testing::Cluster;
     use super::*;
+    use crate::controller::{ConfigResource as Configured, MetadataRecord};
 
     fn ask(cluster: &mut Cluster, version: i16, kinds: &[i8]) -> (i16, Vec<(i8, String)>) {
         let mut request = ListConfigResourcesRequest::default();
@@ -133,5 +145,17 @@ mod tests {
             (0, Vec::new())
         );
         assert_eq!(ask(&mut cluster, 1, &[TOPIC, 64]), (35, Vec::new()));
+        for group in ["g", "h"] {
+            let record = MetadataRecord::Config {
+                resource: Configured::Group(group.to_owned()),
+                key: "consumer.session.timeout.ms".to_owned(),
+                value: Some("50000".to_owned()),
+            };
+            cluster.image.replay(&record).unwrap();
+        }
+        let groups = vec![own(GROUP, "g"), own(GROUP, "h")];
+        assert_eq!(ask(&mut cluster, 1, &[GROUP]), (0, groups.clone()));
+        let (_, all) = ask(&mut cluster, 1, &[]);
+        assert_eq!(all[4..], groups);
     }
 }

@@ -83,6 +83,7 @@ impl Life {
             },
             ConfigResource::Broker(Some(node)) => format!("node {node}"),
             ConfigResource::Broker(None) => "all nodes".to_owned(),
+            ConfigResource::Group(id) => format!("group {id}"),
         };
         let value = value.map_or_else(
             || format!("{key} is what it is by default"),

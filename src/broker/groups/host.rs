@@ -5,12 +5,14 @@
 //! it does not know.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::consumers::ImageTopics;
 use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
+use super::own_settings::ImageSettings;
 use super::refusals::{Refusals, in_transaction_of, refusal};
 use super::snapshots::Snapshots;
 use super::streams::CreatesTopics;
@@ -27,7 +29,7 @@ use crate::broker::owner::adopt::Adopted;
 use crate::broker::owner::work::Worker;
 use crate::broker::rare_log::{LifeLog, RareLog};
 use crate::config::BrokerConfig;
-use crate::controller::Image;
+use crate::controller::{GroupConfigs, Image};
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, InstanceState, Question};
 use crate::group::{
     ConsumerConfig, GroupConfig, Name, Record, StreamsConfig, TransactionalProducer,
@@ -55,6 +57,9 @@ pub struct Coordinators {
     too_large: RareLog,
     /// The version of the metadata that is served by.
     served: u64,
+    /// The settings of the broker, and those of single groups.
+    config: Arc<BrokerConfig>,
+    own: Arc<GroupConfigs>,
 }
 
 /// An append on its way.
@@ -69,9 +74,9 @@ struct Appending {
 
 impl Coordinators {
     /// None yet. The seed is for member ids.
-    pub fn new(config: &BrokerConfig, seed: u64) -> Self {
+    pub fn new(config: Arc<BrokerConfig>, seed: u64) -> Self {
         Self {
-            host: Host::new(group_config(config), seed),
+            host: Host::new(group_config(&config), seed),
             led: LedPartitions::new(),
             waits: IdMap::default(),
             begun: 0,
@@ -84,13 +89,26 @@ impl Coordinators {
             news: LifeLog::default(),
             too_large: RareLog::default(),
             served: 0,
+            config,
+            own: Arc::default(),
         }
     }
 
     /// Settings of the broker have changed.
-    pub fn set_config(&mut self, config: &BrokerConfig) {
-        self.host.set_consumer_config(&consumer_config(config));
-        self.host.set_streams_config(&streams_config(config));
+    pub fn set_config(&mut self, config: Arc<BrokerConfig>) {
+        self.host.set_consumer_config(&consumer_config(&config));
+        self.host.set_streams_config(&streams_config(&config));
+        self.config = config;
+        self.set_own();
+    }
+
+    fn set_own(&mut self) {
+        self.host.set_own(
+            &(Arc::new(ImageSettings {
+                broker: Arc::clone(&self.config),
+                groups: Arc::clone(&self.own),
+            }) as _),
+        );
     }
 
     /// Whether everything that was there is loaded.
@@ -123,6 +141,10 @@ impl Coordinators {
     /// more, begins to delete the offsets of topics that are gone, and takes the questions that came by it. The control
     /// shard is told.
     pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if !Arc::ptr_eq(&self.own, &image.groups) {
+            self.own = Arc::clone(&image.groups);
+            self.set_own();
+        }
         let led = led_by(image, OFFSETS_TOPIC, owner);
         let before = std::mem::replace(&mut self.led, led);
         for (index, before) in before {
@@ -577,6 +599,7 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         consumer: consumer_config(config),
         streams: streams_config(config),
         told_at_a_time: limits::MEMBERS_TOLD_PER_SLICE,
+        own: None,
     }
 }
 

@@ -3,7 +3,8 @@
 //! `find.rs` is FindCoordinator, which the image answers. `front.rs` asks the shards that own the partitions of the
 //! groups (`topic.rs`) and waits for all of them; `host.rs` is such a shard's part, with `load.rs` for what was there
 //! before, `snapshots.rs` for what is written once more, `early.rs` for what came by metadata that it is still to serve
-//! by, and `refusals.rs` for commits in transactions that groups refuse. `super::apis` lists keys and versions.
+//! by, `own_settings.rs` for settings of single groups, and `refusals.rs` for commits in transactions that groups
+//! refuse. `super::apis` lists keys and versions.
 //!
 //! Deviation from Kafka: LeaveGroup is answered when the members are gone from the
 //! group, not when a record says so; after a crash such members end with their session.
@@ -19,6 +20,7 @@ pub mod host;
 pub mod load;
 mod members;
 mod offsets;
+mod own_settings;
 mod plan;
 mod refusals;
 mod snapshots;

@@ -545,7 +545,7 @@ mod tests {
     #[test]
     fn nobody_is_served_before_the_feature_is_there() {
         let request = joins("a");
-        let told = refused(1, &request).map(|reply| reply.error);
+        let told = refused(2, &request).map(|reply| reply.error);
         assert_eq!(told, Some(ErrorCode::UnsupportedVersion));
         assert_eq!(refused(0, &request), None);
     }

@@ -44,7 +44,7 @@ impl Shard {
         let config = Arc::new(self.config.with_dynamic(all, own));
         self.front.config = Arc::clone(&config);
         self.owner.config = Arc::clone(&config);
-        self.coordinators.set_config(&config);
+        self.coordinators.set_config(Arc::clone(&config));
         if let Some(control) = &mut self.control {
             control.set_config(config);
         }

@@ -178,10 +178,10 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("altered", r"(Incremental)?AlterConfigs nobody: (no number|as it should be, operation [23]|no number, operation [023]) v\d",
          "responses.error_code: INVALID_CONFIG -> UNKNOWN_TOPIC_OR_PARTITION"),
     ],
-    "not built: settings of brokers, groups, loggers and metrics do not change while the broker runs; what is asked for is refused one way or the other": [
-        ("altered", r"AlterConfigs (all brokers: (known|nobody's)|broker: nobody's|group: .*) v\d", r"responses.error_code: \w+ -> \w+"),
+    "not built: settings of brokers, loggers and metrics do not change while the broker runs; what is asked for is refused one way or the other": [
+        ("altered", r"AlterConfigs (all brokers: (known|nobody's)|broker: nobody's) v\d", r"responses.error_code: \w+ -> \w+"),
         ("altered",
-         r"IncrementalAlterConfigs ((all brokers|broker): (nobody's, operation [023]|of each, operation [123]|read only, operation 1)|group: .*|logger: .*, operation [23]|metrics: .*, operation [123]|"
+         r"IncrementalAlterConfigs ((all brokers|broker): (nobody's, operation [023]|of each, operation [123]|read only, operation 1)|logger: .*, operation [23]|metrics: .*, operation [123]|"
                     r"no (group|topic): .*, operation [23]) v\d", r"responses.error_code: \w+ -> \w+"),
     ],
     "a regular expression is resolved before the member that brings it is answered; Kafka does so later, and then makes the next epoch": [

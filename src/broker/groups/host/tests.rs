@@ -68,7 +68,7 @@ impl Fixture {
         let mut f = Self {
             site,
             delayed: Delayed::default(),
-            coordinators: Coordinators::new(&BrokerConfig::default(), 1),
+            coordinators: Coordinators::new(Arc::default(), 1),
             image,
             served: Vec::new(),
             answers: Vec::new(),
@@ -478,7 +478,7 @@ fn offsets_that_were_given_ids_keep_them_across_restarts() {
     f.flush();
     let anew = make_topic_anew(&mut f);
     // The process ends before they are deleted.
-    f.coordinators = Coordinators::new(&BrokerConfig::default(), 2);
+    f.coordinators = Coordinators::new(Arc::default(), 2);
     f.adopt(2, false);
     assert!(f.coordinators.is_loaded());
     assert_eq!(f.committed("topic-1", anew), None);
@@ -486,7 +486,7 @@ fn offsets_that_were_given_ids_keep_them_across_restarts() {
 
 /// The process ends and starts again; nothing is done yet but to load.
 fn restart(f: &mut Fixture) {
-    f.coordinators = Coordinators::new(&BrokerConfig::default(), 2);
+    f.coordinators = Coordinators::new(Arc::default(), 2);
     f.adopt(f.image.version + 1, false);
     assert!(f.coordinators.is_loaded());
 }
