@@ -16,7 +16,7 @@ use millrace::store::{BadRange, Found, LogLabel, LogRemains, Remains};
 const INDEX_INTERVAL_BYTES: u64 = 4096;
 
 /// One segment being written.
-struct SegmentWriter {
+pub struct SegmentWriter {
     log: BufWriter<File>,
     index: BufWriter<File>,
     time_index: BufWriter<File>,
@@ -294,8 +294,18 @@ pub fn range(next: i64, until: i64) -> String {
     }
 }
 
+/// Where the logs in a directory start, as Kafka says it there: a batch may begin before that.
+pub fn write_starts(directory: &Path, starts: &[(String, i32, i64)]) -> Result<(), String> {
+    let mut text = format!("0\n{}\n", starts.len());
+    for (topic, partition, first) in starts {
+        text.push_str(&format!("{topic} {partition} {first}\n"));
+    }
+    let path = directory.join("log-start-offset-checkpoint");
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
 /// Makes the directory of a partition under `out`, with the file that names its topic id.
-fn partition_directory(out: &Path, label: &LogLabel) -> io::Result<PathBuf> {
+pub fn partition_directory(out: &Path, label: &LogLabel) -> io::Result<PathBuf> {
     let directory = out.join(format!("{}-{}", label.topic, label.partition));
     fs::create_dir_all(&directory).map_err(|error| named(&directory, &error))?;
     let path = directory.join("partition.metadata");

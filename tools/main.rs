@@ -13,6 +13,7 @@ use clap::{CommandFactory as _, Parser};
 
 mod answer;
 mod args;
+mod backup;
 mod cluster;
 mod configs;
 mod consume;
@@ -22,16 +23,21 @@ mod explain_view;
 mod failure;
 mod format;
 mod groups;
+mod import;
 mod kafka_dir;
+mod kafka_metadata;
+mod kafka_source;
 mod logdirs;
 mod members;
 mod membership;
 mod metrics;
+mod new_store;
 mod offsets;
 mod pattern;
 mod produce;
 mod profiles;
 mod record_json;
+mod settings_file;
 mod start;
 mod store;
 mod table;
@@ -83,6 +89,7 @@ fn run(cli: &Cli) -> Outcome {
             top::run(&mut connect()?, output, args, metrics.as_deref(), timeout)
         }
         Command::Profiles(command) => profiles::run(output, cli, command),
+        Command::Backup(args) => backup::run(&mut connect()?, output, args, &connect, timeout),
         Command::Store(command) => store::run(output, command),
     }
 }

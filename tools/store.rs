@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use millrace::base::{LogId, Now, StoreId};
+use millrace::broker::MetadataReader;
+use millrace::controller::{METADATA_LOG, METADATA_SNAPSHOT_LOG};
 use millrace::log::recovery::{self, Reopened};
 use millrace::log::{Log, LogConfig};
 use millrace::record;
@@ -19,7 +21,9 @@ use millrace::store::{BadRange, Found, LogRemains, Remains, Store, StoreConfig};
 use crate::answer::{Answer, Cell, Output, Rows};
 use crate::args::{Pick, StoreCommand};
 use crate::failure::Outcome;
-use crate::kafka_dir::{LogWriter, range};
+use crate::import;
+use crate::kafka_dir::{LogWriter, range, write_starts};
+use crate::settings_file::TakenOver;
 
 /// Runs the command.
 pub fn run(output: Output, command: &StoreCommand) -> Outcome {
@@ -37,6 +41,10 @@ pub fn run(output: Output, command: &StoreCommand) -> Outcome {
             out,
             pick,
         } => salvage(directory, out, pick),
+        StoreCommand::Import(args) => import::import(args).map(|answer| Seen {
+            answer,
+            verdict: Ok(()),
+        }),
     }?;
     output.show(&seen.answer)?;
     Ok(seen.verdict?)
@@ -155,6 +163,27 @@ impl Entry {
     /// A log as the broker would go on with it.
     fn log(&self, id: LogId) -> Option<&Log> {
         self.opened.as_ref().ok()?.logs.get(&id)
+    }
+
+    /// What its metadata says of topics; nothing in a store that has none.
+    fn taken_over(&self) -> Result<TakenOver, String> {
+        let (Some(file), logs) = self.logs(&Pick::default()) else {
+            return Ok(TakenOver::default());
+        };
+        let mut reader = MetadataReader::default();
+        for id in [METADATA_SNAPSHOT_LOG, METADATA_LOG] {
+            let log = logs.iter().find(|log| log.id == id);
+            for segment in log.iter().flat_map(|log| &log.segments) {
+                let mut taken = Ok(());
+                segment.walk(&mut blocks::reader(file), &mut |found| {
+                    if let (Found::Batch(batch), Ok(())) = (found, &taken) {
+                        taken = reader.take(id, batch);
+                    }
+                });
+                taken.map_err(|what| format!("the settings of topics cannot be read: {what}"))?;
+            }
+        }
+        Ok(TakenOver::of_image(&reader.end()))
     }
 
     /// The logs asked for, ordered by topic and partition, with the file that they are in; none if the
@@ -434,18 +463,33 @@ fn export(directory: &Path, out: &Path, pick: &Pick) -> Result<Seen, String> {
     let _lock = lock(directory)?;
     let stores = open_all(directory)?;
     let (mut rows, mut problems, mut short) = (written_rows(), Problems::none(), 0);
+    let mut starts = Vec::new();
     for entry in &stores {
         entry.problems(&mut problems);
         let (Some(file), logs) = entry.logs(pick) else {
             continue;
         };
         for log in logs {
-            let written = LogWriter::write(&log, entry.log(log.id), file, out)?;
+            let known = entry.log(log.id);
+            let written = LogWriter::write(&log, known, file, out)?;
+            let start = known.map(|known| known.start_offset().0);
+            let label = &log.label;
+            starts.extend(start.map(|at| (label.topic.to_string(), label.partition, at)));
             short += u64::from(!written.is_whole());
             written_row(&mut rows, &mut problems, &written);
         }
     }
     let exported = rows.len();
+    if exported > 0 {
+        write_starts(out, &starts)?;
+    }
+    for entry in &stores {
+        match entry.taken_over() {
+            Ok(known) if known.topics.is_empty() => {}
+            Ok(known) => known.write(out)?,
+            Err(what) => problems.add(entry.path.display(), DAMAGED, what),
+        }
+    }
     let verdict = if short > 0 {
         Err(format!(
             "{short} of {exported} partitions are damaged; all that is whole was exported"

@@ -140,7 +140,28 @@ pub struct TopicId(pub [u8; 16]);
 impl TopicId {
     /// The zero id, by which requests say "I name the topic instead".
     pub const ZERO: Self = Self([0; 16]);
+
+    /// Reads Kafka's text form; `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digit = |byte: u8| ID_DIGITS.iter().position(|digit| *digit == byte);
+        let (last, others) = text.as_bytes().split_last()?;
+        if others.len() != 21 {
+            return None;
+        }
+        let mut value: u128 = 0;
+        for byte in others {
+            value = value << 6 | digit(*byte)? as u128;
+        }
+        // The four bits at its end are padding.
+        let last = digit(*last)?;
+        let id = Self((value << 2 | last as u128 >> 4).to_be_bytes());
+        (last & 15 == 0).then_some(id)
+    }
 }
+
+/// Of the text form of ids: URL-safe base64.
+const ID_DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 impl fmt::Debug for TopicId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,8 +172,6 @@ impl fmt::Debug for TopicId {
 impl fmt::Display for TopicId {
     /// Kafka's text form: URL-safe base64 without padding, 22 characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let value = u128::from_be_bytes(self.0);
         for i in 0..22 {
             // 22 digits carry 132 bits; the last one is padded with four zero bits.
@@ -162,7 +181,7 @@ impl fmt::Display for TopicId {
             } else {
                 value << -shift
             } & 63;
-            write!(f, "{}", DIGITS[digit as usize] as char)?;
+            write!(f, "{}", ID_DIGITS[digit as usize] as char)?;
         }
         Ok(())
     }
@@ -202,5 +221,26 @@ mod tests {
         let mut one = [0; 16];
         one[15] = 1;
         assert_eq!(TopicId(one).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+    }
+
+    #[test]
+    fn topic_ids_are_read_as_they_are_printed() {
+        for id in [
+            TopicId::ZERO,
+            TopicId([0xff; 16]),
+            TopicId(*b"0123456789abcdef"),
+        ] {
+            assert_eq!(TopicId::parse(&id.to_string()), Some(id));
+        }
+        // Too short, too long, another alphabet, and bits behind the end.
+        for bad in [
+            "",
+            "AAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAA+A",
+            "AAAAAAAAAAAAAAAAAAAAAB",
+        ] {
+            assert_eq!(TopicId::parse(bad), None, "{bad}");
+        }
     }
 }

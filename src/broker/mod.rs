@@ -60,6 +60,7 @@ mod transactional_tests;
 mod txn;
 
 pub use control::MetadataStatus;
+pub use control::offline::{MetadataReader, metadata_batch, metadata_label};
 pub use io::*;
 pub use msg::*;
 pub use owner::stores::{StoreSlot, format_store, open_store};

@@ -24,7 +24,7 @@ pub use configs::{Configs, Kind};
 pub use groups::Groups;
 pub use profiles::Profiles;
 pub use records::{Consume, Input, Produce};
-pub use store::{Pick, StoreCommand};
+pub use store::{Backup, Import, Pick, StoreCommand};
 pub use top::Top;
 pub use topics::Topics;
 pub use transactions::Transactions;
@@ -84,6 +84,9 @@ pub enum Command {
     Explain(Explain),
     /// What goes on, again and again: records by topic, lag of groups, disks, and what nodes need
     Top(Top),
+    /// Write what the cluster has into a directory, while it runs: topics with their settings, records, committed
+    /// offsets. `store import` makes a broker of it
+    Backup(Backup),
     /// Names for clusters
     #[command(subcommand)]
     Profiles(Profiles),

@@ -39,6 +39,9 @@ pub enum StoreCommand {
         #[command(flatten)]
         pick: Pick,
     },
+    /// Make the data directory of a new broker of partitions as Kafka keeps them: of a Kafka broker that was stopped,
+    /// of `store export`, of `backup`
+    Import(Import),
     /// Export what can still be read of stores that the broker refuses, and say what cannot. Nothing is changed
     Salvage {
         /// The broker's data directory
@@ -50,6 +53,33 @@ pub enum StoreCommand {
         #[command(flatten)]
         pick: Pick,
     },
+}
+
+/// `backup`
+#[derive(Args, Clone, Debug)]
+pub struct Backup {
+    /// Directory to write into, which is not there yet
+    pub out: PathBuf,
+    /// Topics, repeatable; all, also those of the cluster itself, if absent
+    #[arg(long)]
+    pub topic: Vec<String>,
+}
+
+/// `store import`
+#[derive(Args, Clone, Debug)]
+pub struct Import {
+    /// Directories that hold TOPIC-PARTITION directories: all that log.dirs of the Kafka broker names
+    #[arg(required = true)]
+    pub sources: Vec<PathBuf>,
+    /// The new data directory; log.dirs of --config if absent
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "config")]
+    pub to: Option<PathBuf>,
+    /// server.properties of the broker that is to have it: node.id, cores, sizes of stores
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where nothing says which settings topics have: the defaults
+    #[arg(long)]
+    pub without_settings: bool,
 }
 
 /// Which partitions of a store.

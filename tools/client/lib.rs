@@ -22,7 +22,8 @@ pub use error::{ClientError, is_retriable};
 pub use nearest::nearest;
 pub use reader::{BATCH_BYTES_MAX, Position, Reader, fetch_request, fetch_version, record_time};
 pub use topics::{
-    EARLIEST, FoundOffset, LATEST, NewTopic, create_topic, ensure_topic, find_offsets, list_offsets,
+    EARLIEST, FoundOffset, LATEST, NewTopic, create_topic, ensure_topic, find_offsets,
+    last_stable_offsets, list_offsets,
 };
 
 /// Result of everything that talks to a broker.

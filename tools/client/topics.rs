@@ -15,6 +15,9 @@ use millrace::base::ErrorCode;
 pub const EARLIEST: i64 = -2;
 /// Timestamp that asks for the offset of the next record.
 pub const LATEST: i64 = -1;
+/// Isolation levels of requests.
+const READ_UNCOMMITTED: i8 = 0;
+const READ_COMMITTED: i8 = 1;
 /// Version 4 of CreateTopics is the first to know "the broker's default" for counts.
 const BROKER_DEFAULTS_SINCE: i16 = 4;
 /// How long a broker may take to make a topic.
@@ -128,15 +131,29 @@ pub fn find_offsets(
         let topic = known
             .take()
             .map_or_else(|| cluster.topic(&topic.name), Ok)?;
-        list_offsets_once(cluster, &topic, partitions, timestamp)
+        list_offsets_once(cluster, &topic, partitions, (timestamp, READ_UNCOMMITTED))
     })
+}
+
+/// The last stable offsets of these partitions: no transaction is undecided before them.
+pub fn last_stable_offsets(
+    cluster: &mut Cluster,
+    topic: &Topic,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, i64>> {
+    let found = cluster.retry(|cluster| {
+        let topic = cluster.topic(&topic.name)?;
+        list_offsets_once(cluster, &topic, partitions, (LATEST, READ_COMMITTED))
+    })?;
+    let found = found.into_iter();
+    Ok(found.map(|(index, found)| (index, found.offset)).collect())
 }
 
 fn list_offsets_once(
     cluster: &mut Cluster,
     topic: &Topic,
     partitions: &[i32],
-    timestamp: i64,
+    (timestamp, isolation_level): (i64, i8),
 ) -> Result<BTreeMap<i32, FoundOffset>> {
     let mut offsets = BTreeMap::new();
     for (leader, indexes) in topic.by_leader(partitions.iter().copied())? {
@@ -153,6 +170,7 @@ fn list_offsets_once(
         });
         let request = message!(ListOffsetsRequest {
             replica_id: -1,
+            isolation_level: isolation_level,
             topics: vec![asked]
         });
         for found in cluster.node(leader)?.call(&request)?.topics {

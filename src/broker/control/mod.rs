@@ -28,6 +28,7 @@ mod members;
 mod metadata;
 #[cfg(test)]
 mod observer_tests;
+pub mod offline;
 mod others;
 mod queue;
 #[cfg(test)]
@@ -48,8 +49,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-#[cfg(test)]
-use crate::base::NodeId;
 use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX, RESIGNED_WITHIN_MS};
 use crate::base::{LeaderEpoch, LogId, Mono, Offset, ShardId};
 use crate::broker::admin::Decided;
@@ -166,7 +165,7 @@ pub struct Control {
     numbers: u64,
     /// What other nodes have said that is not understood.
     #[cfg(test)]
-    pub strange: std::collections::VecDeque<(NodeId, Bytes)>,
+    pub strange: std::collections::VecDeque<(crate::base::NodeId, Bytes)>,
     /// When the node leaves the others, though it leads or waits for their answers.
     leaves_at: Mono,
     /// That was.
