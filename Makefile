@@ -27,7 +27,7 @@ BIN    := $(TARGET)/release
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 COMMIT  = $(shell git describe --always --abbrev=12 --exclude='*' --dirty=+ 2>/dev/null)
 
-.PHONY: help python3 setup build release install deb run cluster node test clients conformance crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build release install deb container run cluster node test clients conformance crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -52,6 +52,12 @@ INSTALLED := sed -e 's,@BIN@,$(PREFIX)/bin,' -e 's,@CONFIG@,$(SYSCONFDIR)/millra
 install: $(if $(filter file,$(origin BIN)),release) ## Put programs, manual, unit and sample settings into PREFIX=/usr/local (DESTDIR= for packages)
 	@$(SPACELESS)
 	install -D -s -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(BIN)/,$(PROGRAMS))
+	set -e; for program in $(PROGRAMS); do \
+	  id=$$(readelf -n "$(BIN)/$$program" | sed -n 's/.*Build ID: //p'); \
+	  debug=$(DESTDIR)$(PREFIX)/lib/debug/.build-id/$$(printf %.2s "$$id"); install -d "$$debug"; \
+	  objcopy --only-keep-debug --compress-debug-sections "$(BIN)/$$program" "$$debug/$${id#??}.debug"; \
+	  chmod 644 "$$debug/$${id#??}.debug"; \
+	done
 	set -e; manual=$$(mktemp -d); trap 'rm -rf "$$manual"' EXIT; \
 	for program in $(PROGRAMS); do $(BIN)/$$program --write-manual "$$manual"; done; \
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 "$$manual"/man/*.1; \
@@ -68,11 +74,15 @@ install: $(if $(filter file,$(origin BIN)),release) ## Put programs, manual, uni
 	config=$(DESTDIR)$(SYSCONFDIR)/millrace/server.properties; \
 	test -e "$$config" || install -D -m 644 "$$manual/server.properties" "$$config"
 
-deb: ## Build a Debian package, target/millrace_VERSION_ARCH.deb, from the programs alone
+deb: ## Build Debian packages, target/millrace_VERSION_ARCH.deb and millrace-dbgsym_..., from the programs alone
 	@$(SPACELESS)
 	rm -rf "$(TARGET)/deb"
 	$(MAKE) install DESTDIR=$(abspath $(TARGET)/deb) PREFIX=/usr ZSHDIR=/usr/share/zsh/vendor-completions
 	tools/install/deb $(abspath $(TARGET)/deb) $(VERSION) $(TARGET)
+
+container: ## Build an image, millrace:VERSION, with ENGINE=podman or docker
+	$(or $(ENGINE),$(shell command -v podman || echo docker)) build --build-arg COMMIT="$(COMMIT)" \
+	  --file tools/install/Containerfile --tag millrace:$(VERSION) .
 
 run: build ## Start a broker on ADDRESS with its data in ./data
 	mkdir -p data

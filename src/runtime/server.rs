@@ -19,6 +19,7 @@ use super::fatal::{CONFIG, DISK, Fatal, SOFTWARE, SYSTEM};
 use super::http::{self, Doing, Outside};
 use super::memory::TailMemory;
 use super::mesh::{Mesh, Phase};
+use super::notify::{self, Notification};
 use super::probe;
 use super::report::{End, Notice, Stopped};
 use super::settings::{Reloader, Settings};
@@ -182,6 +183,7 @@ impl Server {
             listening.join(", "),
             self.began.elapsed().as_millis()
         );
+        notify::tell(Notification::Ready);
     }
 
     /// Where it listens, in the order of the configured listeners.
@@ -218,6 +220,7 @@ impl Server {
             match self.reports.recv_timeout(left) {
                 Ok(Notice::Stopping) => {
                     tracing::info!("stopping");
+                    notify::tell(Notification::Stopping);
                     deadline.get_or_insert(Instant::now() + STOP_WITHIN);
                 }
                 Ok(Notice::Ended(End::Drained, stores)) => {

@@ -2,10 +2,13 @@
 started from it with its sample settings."""
 
 import gzip
+import json
+import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 
@@ -35,10 +38,10 @@ def make(*args: str) -> str:
 
 def package() -> pathlib.Path:
     """The package, built once."""
-    built = list(SCRATCH.glob("*.deb"))
+    built = list(SCRATCH.glob("millrace_*.deb"))
     if not built:
         make("deb", f"TARGET={SCRATCH}")
-        built = list(SCRATCH.glob("*.deb"))
+        built = list(SCRATCH.glob("millrace_*.deb"))
     return built[0]
 
 
@@ -112,6 +115,91 @@ def dpkg(root: pathlib.Path, *args) -> str:
 
 
 @test(seconds=300)
+def what_is_stripped_off_is_kept_for_debuggers():
+    package()
+    (debug,) = SCRATCH.glob("millrace-dbgsym_*.deb")
+    assert f"millrace (= {VERSION})" in run("dpkg-deb", "--field", debug), "it is of one build of the programs"
+    root, symbols = SCRATCH / "unpacked", SCRATCH / "symbols"
+    if not root.exists():
+        run("dpkg-deb", "-x", package(), root)
+    run("dpkg-deb", "-x", debug, symbols)
+    for program in PROGRAMS:
+        (build,) = re.findall(r"Build ID: (\w+)", run("readelf", "-n", root / "usr/bin" / program))
+        file = symbols / "usr/lib/debug/.build-id" / build[:2] / f"{build[2:]}.debug"
+        sections = run("readelf", "-S", "-W", file)
+        assert ".symtab" in sections and ".debug_line" in sections, f"{program}: {sections[-500:]}"
+    assert not (root / "usr/lib/debug").exists(), "it is in the package of the programs, too"
+
+
+@test(seconds=600)
+def the_image_is_built_and_its_profile_lets_io_uring_through():
+    install = paths.ROOT / "tools" / "install"
+    profile = json.loads((install / "seccomp.json").read_text())
+    equal(profile["defaultAction"], "SCMP_ACT_ERRNO", "what is not named")
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" and not rule.get("args") for name in rule["names"]}
+    equal({"io_uring_setup", "io_uring_enter", "io_uring_register"} - allowed, set(), "refused")
+    for name in ["mount", "ptrace", "bpf", "kexec_load", "init_module", "unshare", "setns"]:
+        assert name not in allowed, f"{name} is allowed"
+    used = system_calls_of_a_broker()
+    equal(used - allowed, set(), "system calls of a broker that the profile refuses")
+    # It copies what is there, and its settings are such as the broker takes.
+    for source in re.findall(r"^COPY (?!--from)(\S+) ", (install / "Containerfile").read_text(), re.MULTILINE):
+        assert (paths.ROOT / source).exists(), f"{source} is not there"
+    for line in (install / "container.properties").read_text().splitlines():
+        assert not line or line.startswith("#") or re.fullmatch(r"[a-z.]+=\S+", line), line
+    engine = next((name for name in ["podman", "docker"] if shutil.which(name)
+                   and subprocess.run([name, "info"], capture_output=True, timeout=60).returncode == 0), None)
+    if not engine:
+        raise Skipped("the image was not built: there is no podman or docker that runs; the profile was looked at")
+    run("make", "container", f"ENGINE={engine}")
+    assert VERSION in run(engine, "run", "--rm", f"millrace:{VERSION}", "--version")
+
+
+def system_calls_of_a_broker() -> set[str]:
+    """From its first instruction to its last, as strace tells; none without it."""
+    if not shutil.which("strace"):
+        return set()
+    log = SCRATCH / "strace.log"
+
+    class Traced(Millrace):
+        def command(self) -> list[str]:
+            return ["strace", "-f", "-qq", "-c", "-S", "name", "-o", str(log), *super().command()]
+
+    with Traced() as server:
+        producer = Producer({"bootstrap.servers": server.address})
+        producer.produce(unique("traced"), b"x")
+        equal(producer.flush(30), 0, "left")
+        # The broker is a child of who traces it.
+        children = pathlib.Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        server.process.wait(30)
+    # The last word of each line of the table, but for its head and its sum.
+    lines = [line.split() for line in log.read_text().splitlines()]
+    return {words[-1] for words in lines if words and re.fullmatch(r"[a-z_0-9]+", words[-1]) and words[-1] not in ("syscall", "total")}
+
+
+@test(seconds=120)
+def a_service_manager_is_told():
+    """READY=1 not before clients are let in, STOPPING=1 at a stop."""
+    with tempfile.TemporaryDirectory(prefix="millrace-notify-") as home, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{home}/notify")
+        manager.settimeout(30)
+        os.environ["NOTIFY_SOCKET"] = f"{home}/notify"
+        try:
+            server = Millrace()
+            server.spawn()
+        finally:
+            del os.environ["NOTIFY_SOCKET"]
+        try:
+            assert manager.recv(1000).startswith(b"READY=1\n"), "the first that it hears"
+            socket.create_connection((server.host, server.port), timeout=10).close()
+            equal(server.stop(), 0, "exit status")
+            assert manager.recv(1000).startswith(b"STOPPING=1\n"), "the next"
+        finally:
+            server.__exit__(None, None, None)
+
+
+@test(seconds=300)
 def dpkg_installs_upgrades_and_removes_it_and_keeps_settings_and_data():
     root = SCRATCH / "dpkg"
     for directory in ["info", "updates"]:
@@ -160,7 +248,7 @@ def the_unit_is_what_systemd_takes():
     unit = prefix / "lib/systemd/system/millrace.service"
     text = unit.read_text()
     for line in ["LimitNOFILE=1048576", "LimitMEMLOCK=infinity", "NoNewPrivileges=yes", "ProtectSystem=strict", "User=millrace",
-                 "StateDirectory=millrace", "ExecReload=/bin/kill -HUP $MAINPID"]:
+                 "StateDirectory=millrace", "ExecReload=/bin/kill -HUP $MAINPID", "Type=notify", "TimeoutStartSec=infinity"]:
         assert f"\n{line}\n" in text, f"no {line}"
     assert "@" not in text.replace("@system-service", ""), text
     if not shutil.which("systemd-analyze"):
