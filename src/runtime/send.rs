@@ -40,8 +40,8 @@ enum Item {
     Shared(Bytes),
     /// Memory that nobody else has.
     Own(Bytes),
-    /// The same, read for this connection.
-    Loaded(Bytes),
+    /// The same, read for this connection, and how many bytes of pages it holds.
+    Loaded(Bytes, usize),
     /// A range on its way from the disk, and the number of its read.
     Loading(Range, u64),
     /// A range that is in the page cache.
@@ -58,8 +58,10 @@ struct Held {
     own: usize,
     /// Which others have, or had, too: slices of the log's tail.
     shared: usize,
-    /// Read from disk for it.
+    /// Read from disk for it,
     loaded: usize,
+    /// and the pages that it lies in: a short range holds whole ones.
+    pages: usize,
 }
 
 impl Held {
@@ -67,7 +69,10 @@ impl Held {
         match item {
             Item::Own(bytes) => self.own += bytes.len(),
             Item::Shared(bytes) => self.shared += bytes.len(),
-            Item::Loaded(bytes) => self.loaded += bytes.len(),
+            Item::Loaded(bytes, pages) => {
+                self.loaded += bytes.len();
+                self.pages += pages;
+            }
             Item::Loading(..) | Item::Cached(_) | Item::File(_) | Item::End => {}
         }
     }
@@ -76,10 +81,17 @@ impl Held {
         self.own -= sent.own;
         self.shared -= sent.shared;
         self.loaded -= sent.loaded;
+        self.pages -= sent.pages;
     }
 
+    /// What is to be sent of it.
     fn total(&self) -> usize {
         self.own + self.shared + self.loaded
+    }
+
+    /// What it takes.
+    fn memory(&self) -> usize {
+        self.own + self.shared + self.pages
     }
 }
 
@@ -259,7 +271,7 @@ impl Sender {
     /// Bytes of memory that wait for the client.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held.total()
+        self.held.memory()
     }
 
     /// Looks how fast the client takes what is on its way. What it holds, if it takes next to nothing.
@@ -281,9 +293,9 @@ impl Sender {
         let old = now.ms_since(sending.since) >= STALLED_AFTER_MS;
         (old && drain_ms >= STALLED_DRAIN_MS_MIN).then_some(Stalled {
             conn: self.conn.id,
-            own: held.own + held.loaded,
+            own: held.own + held.pages,
             shared: held.shared,
-            loaded: held.loaded,
+            loaded: held.pages,
             drain_ms,
         })
     }
@@ -384,7 +396,7 @@ impl Sender {
                     bytes += part.len();
                     batch.push(part);
                 }
-                Item::Loaded(part) => {
+                Item::Loaded(part, _) => {
                     bytes += part.len();
                     self.ahead -= part.len();
                     batch.push(part);
@@ -490,11 +502,16 @@ impl Sender {
         self.dead && self.is_still()
     }
 
+    /// What is read ahead takes so much, with the rest of the pages in which short ranges lie.
+    fn memory_ahead(&self) -> usize {
+        self.ahead + self.held.pages.saturating_sub(self.held.loaded)
+    }
+
     /// Reads the next ranges, as long as the connection and the shard may hold more. Whether some need not be read.
     fn read_ahead(&mut self, disk: &mut Disk, ring: &mut Ring<Tag>) -> io::Result<bool> {
         let (mut index, mut some_there) = (0, false);
         // With nothing in flight what comes next is to be read, whatever is there behind it.
-        while self.ahead < CONN_READ_AHEAD_BYTES_MAX || self.is_still() && !some_there {
+        while self.memory_ahead() < CONN_READ_AHEAD_BYTES_MAX || self.is_still() && !some_there {
             match self.items.get_mut(index) {
                 None => break,
                 Some(Item::File(range)) => {
@@ -557,7 +574,7 @@ impl Sender {
         if there == 0 {
             return Err(cut_off());
         }
-        let loaded = Item::Loaded(blocks.slice(from..from + there));
+        let loaded = Item::Loaded(blocks.slice(from..from + there), blocks.len());
         self.held.add(&loaded);
         let Item::Loading(mut range, _) = std::mem::replace(&mut self.items[index], loaded) else {
             return Ok(());

@@ -344,6 +344,28 @@ fn many_slices_take_several_sends() {
     assert_eq!(operations, "sss");
 }
 
+/// Each lies in a page of its own.
+#[test]
+fn short_ranges_are_read_ahead_no_further_than_long_ones() {
+    let mut bench = Bench::new(true);
+    let mut pieces = vec![Piece::Memory(vec![1; 8_000_000].into())];
+    pieces.extend((0..2000).map(|n| bench.piece(n * 4096, 100)));
+    bench.reply(pieces);
+    let (mut operations, mut quiet) = (String::new(), 0);
+    while quiet < 20 {
+        let before = operations.len();
+        bench.turn(&mut operations);
+        bench.ring.wait_until(sys::mono().plus_ms(5));
+        quiet = if operations.len() == before {
+            quiet + 1
+        } else {
+            0
+        };
+    }
+    let held = bench.disk.held_bytes();
+    assert!(held > 0 && held <= 2 * CONN_READ_AHEAD_BYTES_MAX, "{held}");
+}
+
 /// A client that takes nothing is found out by what its side has acknowledged; one that takes a little
 /// is as far from done as its pace says.
 #[test]
@@ -374,7 +396,8 @@ fn who_takes_nothing_is_found_out() {
     let stalled = bench.sender.stalled(at(2900)).expect("nothing was taken");
     assert_eq!(
         (stalled.own, stalled.shared, stalled.loaded),
-        (8_300_000, 1000, 300_000)
+        (8_303_104, 1000, 303_104),
+        "whole pages"
     );
     assert_eq!(stalled.drain_ms, 8_301_000 * 1000);
     // It takes a megabyte: that is soon enough.
