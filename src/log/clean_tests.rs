@@ -6,6 +6,7 @@ use super::TimeLookup;
 use super::compaction::CompactionPass;
 use super::compaction_tests::{batch, epochs_of_batches, fixture, with_segments, written_epochs};
 use super::testing::{Fixture, START_MS};
+use crate::base::limits::VALIDATION_SLICE_WORK;
 use crate::base::{LeaderEpoch, Mono, NodeId, Offset, SegmentId};
 use crate::record::{self, BatchBuilder, Codec, parse};
 
@@ -192,12 +193,21 @@ fn a_lookup_survives_that_its_segment_is_replaced() {
     f.delete_records(1).unwrap();
     let opening = {
         let store = &f.disk.store;
-        match f.log.offset_for_time(store, START_MS + 20, &mut 0).unwrap() {
+        let mut work = VALIDATION_SLICE_WORK;
+        match f
+            .log
+            .offset_for_time(store, START_MS + 20, &mut work)
+            .unwrap()
+        {
             TimeLookup::Open(opening) => Some(opening),
             TimeLookup::Scan { pieces, ticket } => {
                 let bytes = f.disk.join(&pieces);
                 f.log.scanned(ticket, &bytes).unwrap();
-                match f.log.offset_for_time(store, START_MS + 20, &mut 0).unwrap() {
+                match f
+                    .log
+                    .offset_for_time(store, START_MS + 20, &mut work)
+                    .unwrap()
+                {
                     TimeLookup::Open(opening) => Some(opening),
                     _ => None,
                 }

@@ -133,11 +133,23 @@ pub(super) enum LookupProgress {
     Open(Box<Opening>),
 }
 
+/// A lookup that has gone through as much in memory as it may at a time. Whoever asked keeps it: here many that take
+/// long would push each other out, and never get there.
+#[derive(Debug)]
+pub struct Later {
+    pub(super) goal: TimeGoal,
+    pub(super) progress: LookupProgress,
+    /// What was learned in another one is forgotten.
+    pub(super) era: u64,
+}
+
 /// Lookups that wait for bytes, at most [`TIME_LOOKUPS_PER_PARTITION_MAX`]. What was learned of a
 /// goal stays true for as long as the segment exists: appends only add behind it.
 #[derive(Debug, Default)]
 pub(super) struct WaitingLookups {
     waiting: Vec<(TimeGoal, LookupProgress)>,
+    /// How often everything was forgotten.
+    era: u64,
 }
 
 impl WaitingLookups {
@@ -157,6 +169,11 @@ impl WaitingLookups {
     /// Forgets everything: segments were dropped.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
+        self.era += 1;
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era
     }
 }
 

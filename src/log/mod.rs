@@ -69,7 +69,7 @@ pub(crate) mod testing;
 pub use clean_marks::CompactionConfig;
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use keys::NewestOffsets;
-pub use lookup::Opening;
+pub use lookup::{Later, Opening};
 pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
 pub use steps::{AbortedRange, ActiveProducer, EndOfTransaction};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::hints::Position;
-use super::lookup::{Opening, TimeGoal};
+use super::lookup::{Later, Opening, TimeGoal};
 use crate::base::{LeaderEpoch, Offset, SegmentId};
 use crate::record::BatchError;
 use crate::store::{FlushSeq, Piece};
@@ -230,6 +230,9 @@ pub enum TimeLookup {
     /// A batch has to be opened that is too much for one go: [`Opening::go_on`], then
     /// [`Log::opened`](super::Log::opened), then ask again.
     Open(Box<Opening>),
+    /// The work is used up: [`Log::resume_lookup`](super::Log::resume_lookup) when others have had their turn, then ask
+    /// again.
+    Later(Box<Later>),
 }
 
 /// The outcome of [`Log::truncate`](super::Log::truncate). Unless it is done nothing has changed, and it is to be asked

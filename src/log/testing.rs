@@ -533,6 +533,10 @@ impl Fixture {
                 } => return Some((offset.0, timestamp)),
                 TimeLookup::NotFound => return None,
                 TimeLookup::Scan { pieces, ticket } => self.scan(&pieces, ticket).unwrap(),
+                TimeLookup::Later(later) => {
+                    self.slices += 1;
+                    self.log.resume_lookup(*later);
+                }
                 TimeLookup::Open(mut opening) => {
                     while !opening.go_on(VALIDATION_SLICE_WORK) {
                         self.slices += 1;

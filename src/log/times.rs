@@ -10,7 +10,7 @@ use crate::record;
 use crate::store::Store;
 
 use super::Log;
-use super::lookup::{LookupProgress, Opening, TimeGoal, begin_seek, outcome};
+use super::lookup::{Later, LookupProgress, Opening, TimeGoal, begin_seek, outcome};
 use super::outcome::{Goal, Reach, Ticket, TimeLookup};
 use super::segment::NO_TIMESTAMP;
 use super::walk::{BatchHead, HEADER_BYTES, Loaded, Window, load, window_len};
@@ -22,7 +22,7 @@ const BYTES_PER_WORK: usize = 16;
 
 impl Log {
     /// The first record, from the log start on, with this timestamp or a larger one. What it took is taken off
-    /// `work`, counted in bytes decompressed: at most a slice, and what is read in memory.
+    /// `work`, counted in bytes decompressed: it goes on until that is used up, and for no more than a slice then.
     ///
     /// # Errors
     /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read).
@@ -62,9 +62,14 @@ impl Log {
         work: &mut usize,
     ) -> Result<TimeLookup, ErrorCode> {
         let mut progress = self.lookups.take(goal).or_else(|| self.begin(goal, None));
+        let mut stepped = false;
         loop {
             progress = match progress {
                 None => return Ok(TimeLookup::NotFound),
+                // Who asked did not come back for it, and the log start has moved since.
+                Some(LookupProgress::Found { offset, .. }) if offset < self.first_answer(goal) => {
+                    self.begin(goal, None)
+                }
                 Some(LookupProgress::Found { offset, timestamp }) => {
                     return Ok(self.found(offset, timestamp));
                 }
@@ -75,12 +80,23 @@ impl Log {
                 Some(LookupProgress::At { segment, .. }) if self.segment(segment).is_none() => {
                     self.begin(goal, None)
                 }
+                Some(progress @ LookupProgress::At { .. }) if stepped && *work == 0 => {
+                    let era = self.lookups.era();
+                    return Ok(TimeLookup::Later(Box::new(Later {
+                        goal,
+                        progress,
+                        era,
+                    })));
+                }
                 Some(LookupProgress::At { segment, pos, want }) => {
                     let Some(len) = self.lookup_len(segment, pos, want) else {
                         return Ok(TimeLookup::NotFound);
                     };
                     match load(store, self.id, segment, pos, len)? {
-                        Loaded::Memory(bytes) => Some(self.step(segment, pos, &bytes, goal, work)?),
+                        Loaded::Memory(bytes) => {
+                            stepped = true;
+                            Some(self.step(segment, pos, &bytes, goal, work)?)
+                        }
                         Loaded::File(pieces) => {
                             let ticket = Ticket {
                                 segment,
@@ -107,7 +123,15 @@ impl Log {
             .filter(|segment| done.is_none_or(|done| segment.id > done))
             .find(|segment| segment.max.timestamp >= timestamp)?;
         let (pos, want) = match goal {
-            TimeGoal::AtLeast(_) => (segment.floor_time(timestamp).1, HEADER_BYTES),
+            TimeGoal::AtLeast(_) => {
+                let (_, by_time) = segment.floor_time(timestamp);
+                let first = self.first_answer(goal);
+                let by_offset = match first > segment.base {
+                    true => segment.floor(first).1,
+                    false => 0,
+                };
+                (by_time.max(by_offset), HEADER_BYTES)
+            }
             TimeGoal::Max(_) => (segment.max.pos, segment.max.len),
         };
         Some(LookupProgress::At {
@@ -130,6 +154,13 @@ impl Log {
             false => window_len(segment, pos, limit),
         };
         Some(len.min(limit - pos))
+    }
+
+    /// A lookup that had come as far as this is about to be asked for again.
+    pub fn resume_lookup(&mut self, later: Later) {
+        if later.era == self.lookups.era() {
+            self.lookups.put(later.goal, later.progress);
+        }
     }
 
     /// A batch was opened as far as it is needed.
@@ -272,6 +303,7 @@ mod tests {
     use super::super::LogConfig;
     use super::super::testing::{Draft, Fixture, START_MS};
     use super::*;
+    use crate::base::limits::TIME_LOOKUPS_PER_PARTITION_MAX;
     use crate::record::Codec;
 
     fn fixture() -> Fixture {
@@ -400,5 +432,101 @@ mod tests {
             Some((9, START_MS + 9)),
             "it was the reading"
         );
+    }
+
+    /// Who asked may not have come back for it, and the log start has moved meanwhile.
+    #[test]
+    fn what_was_found_before_is_none_behind_a_new_log_start() {
+        let mut f = fixture();
+        for t in [10, 20, 30] {
+            f.append(&Draft::plain(&[START_MS + t], 10)).unwrap();
+        }
+        f.settle();
+        let found = LookupProgress::Found {
+            offset: Offset(0),
+            timestamp: START_MS + 10,
+        };
+        f.log.lookups.put(TimeGoal::AtLeast(0), found);
+        f.delete_records(2).unwrap();
+        assert_eq!(f.time(0), Some((2, START_MS + 30)));
+    }
+
+    /// DeleteRecords leaves what it cannot drop: all of the active segment.
+    #[test]
+    fn what_is_before_the_log_start_is_not_gone_through() {
+        let mut f = Fixture::new(LogConfig::default(), 64 << 20);
+        f.fill(1500, 1000);
+        f.delete_records(1490).unwrap();
+        let mut work = VALIDATION_SLICE_WORK;
+        let found = f.log.offset_for_time(&f.disk.store, 0, &mut work).unwrap();
+        assert!(
+            matches!(found, TimeLookup::Found { offset, .. } if offset.0 == 1490),
+            "{found:?}"
+        );
+        let spent = VALIDATION_SLICE_WORK - work;
+        assert!(spent < VALIDATION_SLICE_WORK / 10, "{spent}");
+    }
+
+    /// The only record that matches is behind all that DeleteRecords has left, and one that is deleted has hidden that.
+    #[test]
+    fn what_is_gone_through_in_memory_is_gone_through_in_slices() {
+        let mut f = Fixture::new(LogConfig::default(), 64 << 20);
+        let late = START_MS + 1_000_000;
+        f.append(&Draft::plain(&[late], 10)).unwrap();
+        f.fill(1500, 1000);
+        f.append(&Draft::plain(&[late], 10)).unwrap();
+        f.settle();
+        f.delete_records(1).unwrap();
+        let mut work = VALIDATION_SLICE_WORK / 16;
+        let found = f.log.offset_for_time(&f.disk.store, late, &mut work);
+        let Ok(TimeLookup::Later(later)) = found else {
+            panic!("{found:?}");
+        };
+        // Others ask meanwhile: it goes on where it was all the same.
+        for goal in 0..2 * TIME_LOOKUPS_PER_PARTITION_MAX as i64 {
+            let begun = f.log.begin(TimeGoal::AtLeast(goal), None).unwrap();
+            f.log.lookups.put(TimeGoal::AtLeast(goal), begun);
+        }
+        let LookupProgress::At { pos, .. } = later.progress else {
+            panic!("{later:?}");
+        };
+        assert!(pos > 0);
+        f.log.resume_lookup(*later);
+        let (mut slices, mut at) = (1, pos);
+        let found = loop {
+            let mut work = VALIDATION_SLICE_WORK / 16;
+            match f
+                .log
+                .offset_for_time(&f.disk.store, late, &mut work)
+                .unwrap()
+            {
+                TimeLookup::Later(later) => {
+                    let LookupProgress::At { pos, .. } = later.progress else {
+                        panic!("{later:?}");
+                    };
+                    assert!(pos > at);
+                    at = pos;
+                    f.log.resume_lookup(*later);
+                }
+                TimeLookup::Found { offset, .. } => break offset,
+                other => panic!("{other:?}"),
+            }
+            slices += 1;
+        };
+        assert_eq!(found.0, 1501);
+        assert!(slices > 3, "{slices}");
+        // What was learned is void when segments were dropped.
+        let later = Later {
+            goal: TimeGoal::AtLeast(late),
+            progress: LookupProgress::At {
+                segment: SegmentId(0),
+                pos: 7,
+                want: HEADER_BYTES,
+            },
+            era: f.log.lookups.era(),
+        };
+        f.log.lookups.clear();
+        f.log.resume_lookup(later);
+        assert_eq!(f.time(late), Some((1501, late)));
     }
 }

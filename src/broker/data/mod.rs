@@ -5,3 +5,4 @@ pub mod markers;
 pub mod produce;
 pub mod producers;
 pub mod query;
+mod reads;

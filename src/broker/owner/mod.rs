@@ -38,7 +38,7 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
 use crate::log::{Log, LogConfig, Ticket, Truncation};
 use crate::replica::Leader;
-use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
+use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
 use acks::{Acks, LogWaiter};
 use late::LateWaits;
 use moved::Roles;
@@ -499,6 +499,14 @@ impl Owner {
                     || slot.store.lacks_logs()
                     || slot.store.has_more_to_do()
             })
+    }
+
+    /// The pieces of a read that was put off; `None` if they are no longer there.
+    #[must_use]
+    pub fn pieces_of(&self, log: LogId, ticket: &Ticket) -> Option<Vec<Piece>> {
+        let partition = self.partitions.get(&log)?;
+        let store = &self.slots[partition.slot].store;
+        partition.log.pieces_of(store, ticket)
     }
 
     /// Takes what was read to find a place in a log.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{ErrorCode, LogId, Mono, ShardId};
 use crate::broker::msg::{LogAnswer, Query, ReqRef};
+use crate::log::Later;
 
 /// The part of a query that one shard works on.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct QueryJob {
     pub takes_long: bool,
     /// It has waited for its turn to open a batch, and has a place for it.
     pub place: Option<Place>,
+    /// How far the lookup at hand is that has had its slice.
+    pub later: Option<Box<Later>>,
 }
 
 impl QueryJob {
@@ -33,6 +36,7 @@ impl QueryJob {
     pub fn next_question(&mut self) {
         self.takes_long = false;
         self.place = None;
+        self.later = None;
     }
 
     /// Whether it is one of these requests of a shard, which are in order.

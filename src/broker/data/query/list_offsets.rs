@@ -22,6 +22,9 @@ use crate::wire::{ListFrame, ListedPartition, RequestHeader, StrBytes, WireError
 const ISOLATION_FROM: i16 = 2;
 /// and this is how it says that they are those that are committed. Any other value is for all, as in Kafka.
 const READ_COMMITTED: u8 = 1;
+/// From this version on clients know OFFSET_NOT_AVAILABLE (KIP-207). As in Kafka those before are told
+/// LEADER_NOT_AVAILABLE, which they try again at, too.
+const OFFSET_NOT_AVAILABLE_FROM: i16 = 5;
 
 #[derive(Debug)]
 struct Offsets;
@@ -73,6 +76,12 @@ impl LogQuestion for Offsets {
         answer: LogResult,
         version: i16,
     ) -> Option<ListOffsetsPartitionResponse> {
+        let answer = match answer {
+            Err(ErrorCode::OffsetNotAvailable) if version < OFFSET_NOT_AVAILABLE_FROM => {
+                Err(ErrorCode::LeaderNotAvailable)
+            }
+            answer => answer,
+        };
         let (error_code, answered) = outcome(answer);
         let mut result = ListOffsetsPartitionResponse::default();
         result.partition_index = listed.index;
@@ -124,6 +133,46 @@ mod tests {
         ] {
             let query = query_of(timestamp, version);
             assert_eq!(query, wanted, "{timestamp} in version {version}");
+        }
+    }
+
+    /// KIP-207: those who do not know OFFSET_NOT_AVAILABLE are told what they try again at.
+    #[test]
+    fn older_versions_are_told_that_there_is_no_leader() {
+        let listed = ListedPartition {
+            index: 0,
+            believed_epoch: -1,
+            value: 0,
+        };
+        for (code, version, told) in [
+            (
+                ErrorCode::OffsetNotAvailable,
+                1,
+                ErrorCode::LeaderNotAvailable,
+            ),
+            (
+                ErrorCode::OffsetNotAvailable,
+                4,
+                ErrorCode::LeaderNotAvailable,
+            ),
+            (
+                ErrorCode::OffsetNotAvailable,
+                5,
+                ErrorCode::OffsetNotAvailable,
+            ),
+            (
+                ErrorCode::OffsetNotAvailable,
+                11,
+                ErrorCode::OffsetNotAvailable,
+            ),
+            (
+                ErrorCode::NotLeaderOrFollower,
+                4,
+                ErrorCode::NotLeaderOrFollower,
+            ),
+        ] {
+            let answer = Offsets::partition(&listed, Err(code), version).unwrap();
+            assert_eq!(answer.error_code, told.code(), "version {version}");
         }
     }
 }

@@ -9,4 +9,3 @@ mod offset_for_leader_epoch;
 mod openings;
 pub mod owner;
 mod questions;
-mod reads;

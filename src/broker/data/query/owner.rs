@@ -7,16 +7,18 @@ use bytes::Bytes;
 
 use super::job::QueryJob;
 use super::openings::{Openings, Turn};
-use super::reads::{Reading, Reads};
-use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, VALIDATION_SLICE_WORK};
+use crate::base::limits::{
+    LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, QUERY_READS_BYTES_MAX, VALIDATION_SLICE_WORK,
+};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, ShardId};
+use crate::broker::data::reads::{Reading, Reads};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Answered, Msg, Query, Reader, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::LogWaiter;
 use crate::broker::owner::work::Worker;
-use crate::log::{Opening, TimeLookup};
+use crate::log::{Later, Opening, TimeLookup};
 use crate::replica::Mark;
 use crate::store::{DiskError, Piece};
 
@@ -25,19 +27,31 @@ enum Step {
     Answer(Answered),
     Read(Vec<Piece>, crate::log::Ticket),
     Open(Box<Opening>),
+    Later(Box<Later>),
 }
 
 /// The queries that a shard works on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lookups {
     /// Those that have had their slice.
     put_off: VecDeque<QueryJob>,
     /// Those that have to read.
-    reads: Reads,
+    reads: Reads<QueryJob>,
     /// Those that have to open a batch.
     openings: Openings,
     /// The shard is to stop: nothing is looked up by time any more.
     stopping: bool,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self {
+            put_off: VecDeque::new(),
+            reads: Reads::new(QUERY_READS_BYTES_MAX),
+            openings: Openings::default(),
+            stopping: false,
+        }
+    }
 }
 
 impl Lookups {
@@ -56,6 +70,7 @@ impl Lookups {
             done: Vec::new(),
             takes_long: false,
             place: None,
+            later: None,
         };
         self.ask_some(owner, job, PARTITIONS_PER_SLICE, fx);
     }
@@ -88,11 +103,7 @@ impl Lookups {
             self.ask_some(owner, job, PARTITIONS_PER_SLICE, fx);
         }
         while let Some((job, log, ticket)) = self.reads.next() {
-            let pieces = owner.partitions.get(&log).and_then(|partition| {
-                let store = &owner.slots[partition.slot].store;
-                partition.log.pieces_of(store, &ticket)
-            });
-            match pieces {
+            match owner.pieces_of(log, &ticket) {
                 Some(pieces) => self.start_read(owner, pieces, (job, log, ticket), fx),
                 // It is gone meanwhile: asking again will tell.
                 None => self.put_off(owner, job),
@@ -104,7 +115,7 @@ impl Lookups {
         &mut self,
         owner: &mut Owner,
         pieces: Vec<Piece>,
-        reading: Reading,
+        reading: Reading<QueryJob>,
         fx: &mut Fx<'_>,
     ) {
         let id = owner.work.read(Worker::Query, pieces, fx);
@@ -149,7 +160,7 @@ impl Lookups {
     /// Forgets queries of another shard's closed connection, by their numbers in order.
     pub fn forget(&mut self, shard: ShardId, ids: &[u64]) {
         self.put_off.retain(|job| !job.is_of(shard, ids));
-        self.reads.forget(shard, ids);
+        self.reads.forget(|job| job.is_of(shard, ids));
         self.openings.forget(shard, ids);
     }
 
@@ -162,6 +173,11 @@ impl Lookups {
                 return self.put_off(owner, job);
             }
             asked += 1;
+            if let Some(later) = job.later.take()
+                && let Some(partition) = owner.partitions.get_mut(&log)
+            {
+                partition.log.resume_lookup(*later);
+            }
             match self.ask_log(owner, fx.now, log, query, &mut work) {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
@@ -179,6 +195,8 @@ impl Lookups {
                     }
                     return;
                 }
+                // The work is used up.
+                Ok(Step::Later(later)) => job.later = Some(later),
                 Ok(Step::Open(opening)) => return self.openings.push(job, log, opening),
                 Err(code) => job.fail(code),
             }
@@ -276,6 +294,7 @@ impl Lookups {
             TimeLookup::NotFound => here(Offset(-1), -1, -1),
             TimeLookup::Scan { pieces, ticket } => Step::Read(pieces, ticket),
             TimeLookup::Open(opening) => Step::Open(opening),
+            TimeLookup::Later(later) => Step::Later(later),
         })
     }
 }
