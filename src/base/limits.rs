@@ -79,6 +79,8 @@ pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
 pub const FETCH_WAIT_MS_MAX: u64 = 300_000;
 /// Partitions of one request that are read or asked about at a time; the rest waits for its next turn.
 pub const PARTITIONS_PER_SLICE: usize = 512;
+/// Logs of fetches that wait which are gone through at a time, by as many passes and watches that are over.
+pub const WATCHED_LOGS_PER_SLICE: usize = 2048;
 /// Partitions of one request whose logs are made, appended to, or deleted at a time: it may be that each has to be
 /// given to a checkpoint first, which takes longer than reading it.
 pub const LOGS_CHANGED_PER_SLICE: usize = 128;

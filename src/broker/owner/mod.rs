@@ -483,6 +483,7 @@ impl Owner {
 
     /// Goes on with what an image or a flush has left to be told.
     pub fn slice(&mut self, fx: &mut Fx<'_>) {
+        self.watches.go_on();
         self.tell_resigned(fx);
         self.tell_durable(fx);
     }
@@ -491,6 +492,7 @@ impl Owner {
     pub fn has_more(&self) -> bool {
         self.work.has_more()
             || self.watches.has_ready()
+            || self.watches.has_more()
             || !self.resigned.is_empty()
             || !self.retaining.is_empty()
             || self.late.has_more()

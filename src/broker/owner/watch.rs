@@ -5,34 +5,50 @@
 //! is armed in each of its logs: it is not looked at before that log has its share of the missing bytes
 //! more. A share is half of what is missing, divided by the logs, so that what is not counted yet
 //! in all of them is less than what is missing: a watch that has enough is never overlooked. When what is
-//! left falls to what may be uncounted, everything is counted and armed anew, which happens no more often
-//! than what is missing halves.
+//! left falls to what may be uncounted, everything is counted and armed anew in a pass over its logs, which happens no
+//! more often than what is missing halves.
+//!
+//! Passes over many logs, and forgetting those of a watch that is over, are done in slices: each watch has a number, so
+//! that what is still armed for one that is gone is nobody's.
 //!
 //! Where a fetch has logs on several shards, its front adds up what each of them found and tells each one's watch
 //! an equal share of what is missing: when all together have it, at least one of them has its share. So it is never
 //! too late; where it is too early, the front asks again, and what is missing then is less.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use std::collections::BTreeMap;
-
-use crate::base::{IdMap, LogId, ShardId};
+use crate::base::limits::{PARTITIONS_PER_SLICE, WATCHED_LOGS_PER_SLICE};
+use crate::base::{IdMap, LogId};
 use crate::broker::msg::ReqRef;
 use crate::log::Log;
 
 /// What a watch waits for as long as it was not told.
 const UNTOLD: u64 = 1 << 62;
+/// Logs of a watch that is over that are forgotten at once, if there are no more.
+const FORGOTTEN_AT_ONCE: usize = 16;
 
 /// Key of a watch: shard and number of its request.
 type Key = (u16, u64);
 
 #[derive(Debug)]
 struct Watch {
+    req: ReqRef,
     bytes_missing: u64,
-    /// What may be visible in each log without having been counted, in all of them together.
+    /// What may be visible in each log without having been counted, in all of them together, when no pass is under way.
     uncounted_max: u64,
-    /// Empty once it has spoken up.
+    /// All armed. Empty once it has spoken up.
     logs: Vec<WatchedLog>,
+    /// All of them are counted and armed anew.
+    pass: Option<Pass>,
+    spoken: bool,
+}
+
+/// How far it is.
+#[derive(Debug)]
+struct Pass {
+    next: usize,
+    /// Of each log.
+    share: u64,
 }
 
 /// What of a log is watched.
@@ -58,15 +74,24 @@ struct WatchedLog {
 struct LogWatches {
     /// Bytes that became visible since somebody has been watching.
     visible: u64,
-    /// When whose watch is to be looked at, and which one of its logs this is.
-    armed: BTreeSet<(u64, Key, u32)>,
+    /// When whose watch is to be looked at, by its number, and which one of its logs this is.
+    armed: BTreeSet<(u64, u64, u32)>,
 }
+
+type ByLog = BTreeMap<Watched, LogWatches>;
 
 /// The watches on the partitions of one shard. At most one for each fetch in progress.
 #[derive(Debug, Default)]
 pub struct Watches {
-    by_req: IdMap<Key, Watch>,
-    by_log: BTreeMap<Watched, LogWatches>,
+    /// How many there have been: the number of the last one.
+    begun: u64,
+    by_req: IdMap<Key, u64>,
+    watches: IdMap<u64, Watch>,
+    by_log: ByLog,
+    /// Those with a pass under way; some may be gone.
+    passes: VecDeque<u64>,
+    /// Logs of watches that are over, still armed.
+    leaving: VecDeque<(u64, Vec<WatchedLog>)>,
     /// Watches that have enough and have not said so yet.
     ready: VecDeque<ReqRef>,
     /// How often a watch was looked at in one of its logs; tests hold it against the appends.
@@ -76,53 +101,84 @@ pub struct Watches {
 impl Watches {
     /// Waits until `bytes_missing` more bytes are visible in `logs` together; each log is there once.
     pub fn add(&mut self, req: ReqRef, bytes_missing: u64, logs: impl Iterator<Item = Watched>) {
-        let key = (req.shard.0, req.id);
-        let mut watch = Watch {
-            bytes_missing,
-            uncounted_max: 0,
-            logs: logs.map(WatchedLog::new).collect(),
-        };
-        arm(&mut self.by_log, key, &mut watch);
-        self.by_req.insert(key, watch);
+        self.cancel(req);
+        let logs: Vec<Watched> = logs.collect();
+        let share = share_of(bytes_missing, logs.len());
+        let uncounted_max = (share - 1) * logs.len() as u64;
+        if let Some(watch) = self.arm(req, share, logs.into_iter()) {
+            (watch.bytes_missing, watch.uncounted_max) = (bytes_missing, uncounted_max);
+        }
     }
 
-    /// Counts what becomes visible in `logs` from now on, until [`Watches::want`] says how much is wanted.
+    /// Counts what becomes visible in `logs` too from now on, until [`Watches::want`] says how much is wanted.
     pub fn count(&mut self, req: ReqRef, logs: impl Iterator<Item = Watched>) {
-        self.add(req, UNTOLD, logs);
+        self.arm(req, UNTOLD, logs);
+    }
+
+    /// Arms the watch of a request, a new one if it has none, in these logs too; `None` if it has spoken up.
+    fn arm(
+        &mut self,
+        req: ReqRef,
+        share: u64,
+        logs: impl Iterator<Item = Watched>,
+    ) -> Option<&mut Watch> {
+        let number = *self.by_req.entry(key(req)).or_insert_with(|| {
+            self.begun += 1;
+            self.begun
+        });
+        let watch = self.watches.entry(number).or_insert_with(|| Watch {
+            req,
+            bytes_missing: UNTOLD,
+            uncounted_max: 0,
+            logs: Vec::new(),
+            pass: None,
+            spoken: false,
+        });
+        if watch.spoken {
+            return None;
+        }
+        for log in logs {
+            let here = self.by_log.entry(log).or_default();
+            let armed_at = here.visible + share;
+            here.armed
+                .insert((armed_at, number, watch.logs.len() as u32));
+            watch.logs.push(WatchedLog {
+                log,
+                counted: here.visible,
+                armed_at,
+            });
+        }
+        Some(watch)
     }
 
     /// Says how many bytes a watch waits for, since it has been counting.
     pub fn want(&mut self, req: ReqRef, bytes: u64) {
-        let key = (req.shard.0, req.id);
-        let Some(watch) = self.by_req.get_mut(&key) else {
-            return;
-        };
-        if watch.logs.is_empty() {
-            return;
+        if let Some(&number) = self.by_req.get(&key(req))
+            && let Some(watch) = self.watches.get_mut(&number)
+            && !watch.spoken
+        {
+            watch.bytes_missing = bytes;
+            self.begin_pass(number);
         }
-        watch.bytes_missing = bytes;
-        self.recount(key);
     }
 
     /// A log is gone: who waits for it is woken, and will learn it when it asks again.
     pub fn gone(&mut self, log: LogId) {
-        let both = [Watched::Readable(log), Watched::Stable(log)];
-        let here = both.iter().filter_map(|watched| self.by_log.get(watched));
-        let armed = here.flat_map(|here| &here.armed);
-        let waiting: Vec<Key> = armed.map(|(_, key, _)| *key).collect();
-        for key in waiting {
-            if let Some(watch) = self.by_req.get_mut(&key) {
-                watch.bytes_missing = 0;
-                self.recount(key);
+        for watched in [Watched::Readable(log), Watched::Stable(log)] {
+            let here = self.by_log.remove(&watched).unwrap_or_default();
+            for (_, number, _) in here.armed {
+                self.touched += 1;
+                self.speak(number);
             }
         }
     }
 
     /// Forgets the watch of a request, if it has one.
     pub fn cancel(&mut self, req: ReqRef) {
-        let key = (req.shard.0, req.id);
-        if let Some(watch) = self.by_req.remove(&key) {
-            disarm(&mut self.by_log, key, &watch.logs);
+        if let Some(number) = self.by_req.remove(&key(req))
+            && let Some(watch) = self.watches.remove(&number)
+        {
+            self.leave(number, watch.logs);
         }
     }
 
@@ -145,7 +201,7 @@ impl Watches {
         };
         here.visible += bytes;
         while let Some(here) = self.by_log.get_mut(&log) {
-            let Some(&(armed_at, key, place)) = here.armed.first() else {
+            let Some(&(armed_at, number, place)) = here.armed.first() else {
                 self.by_log.remove(&log);
                 break;
             };
@@ -154,50 +210,128 @@ impl Watches {
             }
             here.armed.pop_first();
             let visible = here.visible;
-            self.look(key, place, visible);
+            self.look(number, place, visible);
         }
     }
 
     /// Counts what a watch has in one of its logs, whose turn it is.
-    fn look(&mut self, key: Key, place: u32, visible: u64) {
+    fn look(&mut self, number: u64, place: u32, visible: u64) {
         self.touched += 1;
-        let Some(watch) = self.by_req.get_mut(&key) else {
+        let Some(watch) = self.watches.get_mut(&number) else {
             return;
         };
-        let of_log = &mut watch.logs[place as usize];
+        let Some(of_log) = watch.logs.get_mut(place as usize) else {
+            return;
+        };
         let share = of_log.armed_at - of_log.counted;
         watch.bytes_missing = watch.bytes_missing.saturating_sub(visible - of_log.counted);
-        of_log.counted = visible;
-        if watch.bytes_missing > watch.uncounted_max {
-            of_log.armed_at = visible + share;
-            let armed = &mut self.by_log.entry(of_log.log).or_default().armed;
-            armed.insert((of_log.armed_at, key, place));
-            return;
+        (of_log.counted, of_log.armed_at) = (visible, visible + share);
+        let armed = &mut self.by_log.entry(of_log.log).or_default().armed;
+        armed.insert((of_log.armed_at, number, place));
+        if watch.bytes_missing == 0 {
+            return self.speak(number);
         }
-        self.recount(key);
+        // A pass that is under way has a look at what is missing when it is over.
+        if watch.pass.is_none() && watch.bytes_missing <= watch.uncounted_max {
+            self.begin_pass(number);
+        }
     }
 
     /// Counts what a watch has in all of its logs, since what is not counted may be all that is missing.
-    fn recount(&mut self, key: Key) {
-        let Some(watch) = self.by_req.get_mut(&key) else {
+    fn begin_pass(&mut self, number: u64) {
+        let Some(watch) = self.watches.get_mut(&number) else {
             return;
         };
-        self.touched += watch.logs.len() as u64;
-        for of_log in &watch.logs {
-            let visible = self.by_log.get(&of_log.log).map_or(0, |here| here.visible);
-            let more = visible.saturating_sub(of_log.counted);
-            watch.bytes_missing = watch.bytes_missing.saturating_sub(more);
-        }
-        disarm(&mut self.by_log, key, &watch.logs);
-        if watch.bytes_missing > 0 {
-            arm(&mut self.by_log, key, watch);
+        watch.begin_pass();
+        let mut work = PARTITIONS_PER_SLICE;
+        if watch.logs.len() > work {
+            self.passes.push_back(number);
         } else {
-            watch.logs = Vec::new();
-            self.ready.push_back(ReqRef {
-                shard: ShardId(key.0),
-                id: key.1,
-            });
+            self.go_on_with_pass(number, &mut work);
         }
+    }
+
+    /// Whether the pass of a watch, if it has one, is over.
+    fn go_on_with_pass(&mut self, number: u64, work: &mut usize) -> bool {
+        loop {
+            let Some(watch) = self.watches.get_mut(&number) else {
+                return true;
+            };
+            let Some(pass) = &mut watch.pass else {
+                return true;
+            };
+            let rest = watch.logs.iter_mut().enumerate().skip(pass.next);
+            for (place, of_log) in rest.take(*work) {
+                let counted = of_log.arm_anew(&mut self.by_log, (number, place), pass.share);
+                watch.bytes_missing = watch.bytes_missing.saturating_sub(counted);
+                pass.next += 1;
+                self.touched += 1;
+                *work -= 1;
+            }
+            if watch.bytes_missing == 0 {
+                self.speak(number);
+                return true;
+            }
+            if pass.next < watch.logs.len() {
+                return false;
+            }
+            watch.pass = None;
+            if watch.bytes_missing > watch.uncounted_max {
+                return true;
+            }
+            // It is armed for more than is missing by now.
+            watch.begin_pass();
+            if *work == 0 {
+                return false;
+            }
+        }
+    }
+
+    /// A watch has enough.
+    fn speak(&mut self, number: u64) {
+        if let Some(watch) = self.watches.get_mut(&number)
+            && !std::mem::replace(&mut watch.spoken, true)
+        {
+            self.ready.push_back(watch.req);
+            watch.pass = None;
+            let logs = std::mem::take(&mut watch.logs);
+            self.leave(number, logs);
+        }
+    }
+
+    /// Nobody looks at these logs for this watch any more.
+    fn leave(&mut self, number: u64, mut logs: Vec<WatchedLog>) {
+        if logs.len() <= FORGOTTEN_AT_ONCE {
+            forget_some(&mut self.by_log, (number, &mut logs), FORGOTTEN_AT_ONCE);
+        } else {
+            self.leaving.push_back((number, logs));
+        }
+    }
+
+    /// Goes on with what was put off, for a slice.
+    pub fn go_on(&mut self) {
+        let mut work = WATCHED_LOGS_PER_SLICE;
+        while work > 0
+            && let Some(&number) = self.passes.front()
+        {
+            if self.go_on_with_pass(number, &mut work) {
+                self.passes.pop_front();
+            }
+        }
+        let mut work = WATCHED_LOGS_PER_SLICE;
+        while work > 0
+            && let Some((number, logs)) = self.leaving.front_mut()
+        {
+            work -= forget_some(&mut self.by_log, (*number, logs), work);
+            if logs.is_empty() {
+                self.leaving.pop_front();
+            }
+        }
+    }
+
+    /// Whether anything was put off.
+    pub fn has_more(&self) -> bool {
+        !self.passes.is_empty() || !self.leaving.is_empty()
     }
 
     /// The next watch that has enough and has not said so yet.
@@ -217,44 +351,60 @@ impl Watches {
     }
 }
 
+impl Watch {
+    fn begin_pass(&mut self) {
+        let share = share_of(self.bytes_missing, self.logs.len());
+        self.uncounted_max = (share - 1) * self.logs.len() as u64;
+        self.pass = Some(Pass { next: 0, share });
+    }
+}
+
 impl WatchedLog {
-    fn new(log: Watched) -> Self {
-        Self {
-            log,
-            counted: 0,
-            armed_at: 0,
-        }
+    /// Is looked at again when there is so much more; how much there is that was not counted.
+    fn arm_anew(&mut self, by_log: &mut ByLog, (number, place): (u64, usize), share: u64) -> u64 {
+        let here = by_log.entry(self.log).or_default();
+        let armed = &mut here.armed;
+        armed.remove(&(self.armed_at, number, place as u32));
+        let counted = here.visible.saturating_sub(self.counted);
+        (self.counted, self.armed_at) = (here.visible, here.visible + share);
+        armed.insert((self.armed_at, number, place as u32));
+        counted
     }
 }
 
-/// Begins to count anew in all logs of a watch.
-fn arm(by_log: &mut BTreeMap<Watched, LogWatches>, key: Key, watch: &mut Watch) {
-    let logs = watch.logs.len().max(1) as u64;
-    let share = (watch.bytes_missing / 2 / logs).max(1);
-    watch.uncounted_max = (share - 1) * logs;
-    for (place, of_log) in watch.logs.iter_mut().enumerate() {
-        let here = by_log.entry(of_log.log).or_default();
-        of_log.counted = here.visible;
-        of_log.armed_at = here.visible + share;
-        here.armed.insert((of_log.armed_at, key, place as u32));
-    }
+/// What each of so many logs may have without being looked at, when so much is missing.
+fn share_of(bytes_missing: u64, logs: usize) -> u64 {
+    (bytes_missing / 2 / logs.max(1) as u64).max(1)
 }
 
-fn disarm(by_log: &mut BTreeMap<Watched, LogWatches>, key: Key, logs: &[WatchedLog]) {
-    for (place, of_log) in logs.iter().enumerate() {
+const fn key(req: ReqRef) -> Key {
+    (req.shard.0, req.id)
+}
+
+/// Takes the last of these logs of a watch out, so many at most; how many it were.
+fn forget_some(
+    by_log: &mut ByLog,
+    (number, logs): (u64, &mut Vec<WatchedLog>),
+    most: usize,
+) -> usize {
+    let keep = logs.len().saturating_sub(most);
+    let forgotten = logs.len() - keep;
+    for (place, of_log) in logs.drain(keep..).enumerate() {
         if let Some(here) = by_log.get_mut(&of_log.log) {
-            here.armed.remove(&(of_log.armed_at, key, place as u32));
+            let place = (keep + place) as u32;
+            here.armed.remove(&(of_log.armed_at, number, place));
             if here.armed.is_empty() {
                 by_log.remove(&of_log.log);
             }
         }
     }
+    forgotten
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Rng;
+    use crate::base::{Rng, ShardId};
 
     fn req(id: u64) -> ReqRef {
         ReqRef {
@@ -378,6 +528,90 @@ mod tests {
                     *missing -= bytes as i64;
                     let due = before > 0 && *missing <= 0;
                     assert_eq!(spoke.contains(&(id as u64)), due);
+                }
+            }
+        }
+    }
+
+    /// A partition that 64 fetches of a connection wait for, and 5,000 others each, is led by another node now.
+    #[test]
+    fn many_logs_of_many_watches_are_not_gone_through_at_once() {
+        let mut watches = Watches::default();
+        for id in 0..64 {
+            watches.add(req(id), 1 << 40, (0..5000).map(log));
+        }
+        while watches.has_more() {
+            watches.go_on();
+        }
+        let before = watches.touched;
+        watches.gone(LogId(7));
+        let touched = watches.touched - before;
+        assert!(touched <= 1000, "{touched} looked at");
+        let armed: usize = watches.by_log.values().map(|here| here.armed.len()).sum();
+        assert!(armed > 300_000, "{armed} are left to be forgotten");
+        assert_eq!(ready(&mut watches), (0..64).collect::<Vec<_>>());
+        // Who asks again is a watch of its own, whatever is still there of the one before.
+        watches.add(req(3), 10, (0..5000).map(log));
+        (0..64)
+            .filter(|id| *id != 3)
+            .for_each(|id| watches.cancel(req(id)));
+        let mut slices = 0;
+        while watches.has_more() {
+            watches.go_on();
+            slices += 1;
+        }
+        assert!(slices >= 64 * 5000 / WATCHED_LOGS_PER_SLICE, "{slices}");
+        let armed: usize = watches.by_log.values().map(|here| here.armed.len()).sum();
+        assert_eq!(armed, 5000);
+        watches.advanced(log(4999), 10);
+        assert_eq!(ready(&mut watches), [3]);
+        watches.cancel(req(3));
+        while watches.has_more() {
+            watches.go_on();
+        }
+        assert!(watches.by_log.is_empty() && watches.by_req.is_empty());
+        assert!(watches.watches.is_empty());
+    }
+
+    /// Against the plain sum, whatever comes between the slices.
+    #[test]
+    fn a_watch_of_many_logs_is_never_overlooked() {
+        let mut rng = Rng::new(17);
+        let logs = 3 * PARTITIONS_PER_SLICE as u64;
+        for _ in 0..20 {
+            let mut watches = Watches::default();
+            let mut missing: Vec<i64> = Vec::new();
+            for id in 0..5 {
+                let wanted = 1 + rng.below(200_000);
+                watches.count(req(id), (0..logs / 2).map(log));
+                let early = rng.below(3000);
+                watches.advanced(log(rng.below(logs / 2)), early);
+                (missing.iter_mut()).for_each(|missing| *missing -= early as i64);
+                watches.count(req(id), (logs / 2..logs).map(log));
+                watches.want(req(id), wanted);
+                missing.push(wanted as i64 - early as i64);
+            }
+            let mut spoken = BTreeSet::new();
+            for _ in 0..3000 {
+                let bytes = 1 + rng.below(300);
+                watches.advanced(log(rng.below(logs)), bytes);
+                (missing.iter_mut()).for_each(|missing| *missing -= bytes as i64);
+                if rng.chance(1, 3) {
+                    watches.go_on();
+                }
+                if rng.chance(1, 20) {
+                    while watches.has_more() {
+                        watches.go_on();
+                    }
+                }
+                let is_exact = !watches.has_more();
+                for id in ready(&mut watches) {
+                    assert!(missing[id as usize] <= 0, "too early");
+                    assert!(spoken.insert(id), "twice");
+                }
+                for (id, missing) in missing.iter().enumerate() {
+                    let overlooked = *missing <= 0 && !spoken.contains(&(id as u64));
+                    assert!(!is_exact || !overlooked, "{missing}");
                 }
             }
         }
