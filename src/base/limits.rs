@@ -75,6 +75,12 @@ pub const OFFSETS_PER_COMMIT_MAX: usize = 10_000;
 pub const OFFSETS_COMMITTED_AT_ONCE_MAX: usize = 2048;
 /// Partitions in all the fetch sessions of a shard; past that a client gets no session, or has to open a new one.
 pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
+/// Slices of memory and ranges of the file that a shard plans for a fetch, behind the first batch of a partition: the
+/// tail has one for each flush, however small.
+pub const FETCH_PIECES_MAX: usize = 4096;
+/// Bytes that a shard reads at a time for fetches to find their place, counted as [`QUERY_READS_BYTES_MAX`]; the rest
+/// waits in turn.
+pub const FETCH_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest that a fetch waits for records, whatever it asks for.
 pub const FETCH_WAIT_MS_MAX: u64 = 300_000;
 /// Partitions of one request that are read or asked about at a time; the rest waits for its next turn.

@@ -617,7 +617,7 @@ fn lookups_of_a_closed_connection_are_forgotten() {
 const LARGE: usize = 900 << 10;
 
 /// A node with a batch in its file that a lookup of [`DEEP_MS`] has to read and to open.
-fn on_disk() -> Bench {
+pub(super) fn on_disk() -> Bench {
     let config = BrokerConfig {
         millrace_store_tail_bytes_max: Some(0),
         ..BrokerConfig::default()

@@ -2,10 +2,16 @@
 
 use bytes::Bytes;
 use kafka_wire::FetchRequest;
+use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
 
-use super::cost_tests::{Ask, VERSION, WAITING, batch, bench, fetch, pending, produce, watches};
+use super::cost_tests::{
+    Ask, VERSION, WAITING, batch, bench, fetch, on_disk, pending, produce, watches,
+};
 use crate::base::ErrorCode;
-use crate::base::limits::{FETCHED_PER_TURN, PARTITIONS_PER_SLICE};
+use crate::base::limits::{
+    CONN_IN_FLIGHT_MAX, CONN_REPLY_BYTES_MAX, FETCH_READS_BYTES_MAX, FETCH_WAIT_MS_MAX,
+    FETCHED_PER_TURN, LOAD_BYTES_MIN, PARTITIONS_PER_SLICE,
+};
 use crate::wire::client::encode_request;
 
 #[test]
@@ -107,4 +113,107 @@ fn fetches_begin_some_at_a_time() {
     bench.send(0, &produce([(0, value)].into_iter()));
     bench.settle();
     assert_eq!((watches(&bench), pending(&bench)), (0, 0));
+}
+
+/// What is answered behind a fetch that waits holds slices of the tail: 64 fetches of 55 MB on a connection.
+#[test]
+fn little_is_kept_behind_a_fetch_that_waits() {
+    const BYTES: usize = 900 << 10;
+    let mut bench = bench(1, 2);
+    bench.ask(0, &produce([(1, Some(batch(&[7; BYTES])))].into_iter()));
+    let parked = Ask {
+        min_bytes: i32::MAX,
+        ..WAITING
+    };
+    bench.open(1);
+    bench.send(1, &fetch(&parked, [(0, 0)].into_iter()));
+    let behind = CONN_IN_FLIGHT_MAX - 1;
+    for _ in 0..behind {
+        bench.send(1, &fetch(&WAITING, [(1, 0)].into_iter()));
+    }
+    bench.settle();
+    let kept = 1 + behind - bench.shards[0].fetches_begun();
+    assert!(kept * BYTES <= CONN_REPLY_BYTES_MAX, "{kept} are kept");
+    let before = bench.replies.len();
+    bench.nanos += (FETCH_WAIT_MS_MAX + 1) * 1_000_000;
+    bench.settle();
+    let replies: Vec<usize> = bench.replies[before..]
+        .iter()
+        .map(|it| it.1.len())
+        .collect();
+    assert_eq!(replies.len(), 1 + behind, "all are answered");
+    assert!(replies[0] < 1000, "the first had nothing");
+    assert!(replies[1..].iter().all(|len| *len > BYTES), "{replies:?}");
+    assert_eq!(pending(&bench), 0);
+}
+
+/// A fetch of partition 0 from its beginning on, with these limits.
+fn within(bytes_min: i32, bytes_max: i32, of_partition: i32) -> Bytes {
+    let mut request = FetchRequest::default();
+    (request.max_wait_ms, request.min_bytes) = (i32::MAX, bytes_min);
+    (request.max_bytes, request.session_epoch) = (bytes_max, -1);
+    let mut topic = FetchTopic::default();
+    topic.topic = "t".into();
+    let mut at = FetchPartition::default();
+    (at.current_leader_epoch, at.last_fetched_epoch) = (-1, -1);
+    (at.log_start_offset, at.partition_max_bytes) = (-1, of_partition);
+    topic.partitions = vec![at];
+    request.topics = vec![topic];
+    encode_request(1, Some("test"), VERSION, &request).unwrap()
+}
+
+/// As in Kafka, where `min.bytes` is never more than `max.bytes`.
+#[test]
+fn a_fetch_that_has_all_it_may_does_not_wait() {
+    let mut bench = bench(1, 1);
+    for _ in 0..100 {
+        bench.ask(0, &produce([(0, Some(batch(&[1; 1000])))].into_iter()));
+    }
+    bench.open(1);
+    for (min, max, of_partition) in [
+        (i32::MAX, 30_000, 1 << 20),
+        (30_000, 30_000, 1 << 20),
+        (30_000, 1 << 20, 30_000),
+        (-1, 30_000, 30_000),
+        (30_000, -1, 30_000),
+    ] {
+        let before = bench.replies.len();
+        bench.ask(1, &within(min, max, of_partition));
+        let which = (min, max, of_partition);
+        assert_eq!(bench.replies.len() - before, 1, "{which:?}");
+    }
+    // More than one partition may give is waited for, as in Kafka if it ends in the same segment.
+    bench.ask(1, &within(30_001, 1 << 20, 30_000));
+    assert_eq!((pending(&bench), watches(&bench)), (1, 1));
+}
+
+/// Each has the header of its first batch read; whose connection is gone is read no more for, but what is on its way is
+/// still counted.
+#[test]
+fn fetches_read_no_more_at_a_time_than_there_is_memory_for() {
+    let mut bench = on_disk();
+    let most = FETCH_READS_BYTES_MAX / LOAD_BYTES_MIN;
+    let conns = (2 * most / CONN_IN_FLIGHT_MAX) as u64;
+    for conn in 1..=conns {
+        bench.open(conn);
+        for _ in 0..CONN_IN_FLIGHT_MAX {
+            bench.send(conn, &fetch(&WAITING, [(0, 6)].into_iter()));
+        }
+    }
+    for _ in 0..10 {
+        bench.deliver();
+        bench.idle(0);
+    }
+    assert!(bench.reads.len() <= most, "{} reads", bench.reads.len());
+    (1..conns).for_each(|conn| bench.close(conn));
+    bench.deliver();
+    let before = bench.replies.len();
+    bench.read_lens.clear();
+    bench.settle();
+    assert_eq!(bench.replies.len() - before, CONN_IN_FLIGHT_MAX);
+    assert!(
+        bench.read_lens.len() <= 2 * CONN_IN_FLIGHT_MAX,
+        "nothing is read for nobody"
+    );
+    assert_eq!(pending(&bench), 0);
 }

@@ -655,6 +655,8 @@ pub struct FetchedPart {
     pub pieces: Vec<Piece>,
     /// Their length.
     pub bytes: usize,
+    /// What they count for `min.bytes`: see [`ReadOutcome::Plan`](crate::log::ReadOutcome::Plan).
+    pub counts: u64,
     /// The first batch among them is no longer than this.
     pub first_bytes_max: usize,
     /// There is a batch, and it is larger than what was asked for.

@@ -219,6 +219,7 @@ impl Desk {
             slot,
             pieces: vec![Piece::Memory(vec![7; bytes].into())],
             bytes,
+            counts: bytes as u64,
             first_bytes_max: bytes,
             ..FetchedPart::default()
         };

@@ -666,7 +666,7 @@ impl Shard {
             || self.coordinators.has_more()
             || self.transactions.has_more()
             || self.others.has_more(&self.owner)
-            || self.requests.fetch.has_more()
+            || self.requests.fetch.has_more(&self.front)
             || self.requests.query.has_more(&self.front)
             || self.requests.groups.has_more(&self.front)
             || (self.front.draining && deadline.is_some())

@@ -105,6 +105,9 @@ pub enum ReadOutcome {
         pieces: Vec<Piece>,
         /// Sum of the lengths.
         bytes: usize,
+        /// What it counts for `min.bytes`, as in Kafka: the limit, if more is visible than that, and more than anybody
+        /// may wait for if it begins in an older segment than the one in which what is visible ends.
+        counts: u64,
         /// The first batch is no longer than this.
         first_bytes_max: usize,
         /// There is a batch, and it is larger than what was asked for.
@@ -113,6 +116,8 @@ pub enum ReadOutcome {
         next: Option<Offset>,
         /// Nothing of it is at this offset or behind it.
         before: Offset,
+        /// Bytes in memory that were gone through to find where it begins.
+        looked_at: usize,
     },
     /// Bytes are needed to find the offset: read the pieces, join them, give them to
     /// [`Log::scanned`](super::Log::scanned) with the ticket, and at once call the same method again.
@@ -125,27 +130,34 @@ pub enum ReadOutcome {
 }
 
 impl ReadOutcome {
+    /// As much as anybody may wait for: `min.bytes` is no larger.
+    pub const ENOUGH: u64 = i32::MAX as u64;
+
     /// There is nothing to read yet.
     pub(super) fn nothing(next: Option<Offset>) -> Self {
         Self::Plan {
             pieces: Vec::new(),
             bytes: 0,
+            counts: 0,
             first_bytes_max: 0,
             withheld: false,
             next,
             before: next.unwrap_or(Offset(0)),
+            looked_at: 0,
         }
     }
 
-    /// Nothing that fits.
-    pub(super) fn withheld() -> Self {
+    /// Nothing that fits, which counts so much.
+    pub(super) fn withheld(counts: u64) -> Self {
         Self::Plan {
             pieces: Vec::new(),
             bytes: 0,
+            counts,
             first_bytes_max: 0,
             withheld: true,
             next: None,
             before: Offset(0),
+            looked_at: 0,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! A leader reads what it pushes to other replicas in the same way, farther than
 //! clients may: how far a read goes is its [`Reach`].
 
+use crate::base::limits::FETCH_PIECES_MAX;
 use crate::base::{BLOCK, ErrorCode, Offset};
 use crate::record;
 use crate::store::{FlushSeq, Piece, Store};
@@ -105,13 +106,17 @@ impl Log {
         }
         let max_bytes = max_bytes as u64;
         if !at_least_one && max_bytes < HEADER_BYTES {
-            return Ok(ReadOutcome::withheld());
+            return Ok(ReadOutcome::withheld(max_bytes));
         }
-        match self.locate(reach, store, offset, max_bytes)? {
+        let mut looked_at = 0;
+        match self.locate(reach, store, offset, (max_bytes, &mut looked_at))? {
             Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
             Located::Nowhere => Ok(ReadOutcome::nothing(Some(bound.offset))),
             Located::At(boundary) => {
                 let mut planned = self.plan(reach, store, &boundary, (max_bytes, at_least_one))?;
+                if let ReadOutcome::Plan { looked_at: at, .. } = &mut planned {
+                    *at = looked_at;
+                }
                 if !is_pushed
                     && let ReadOutcome::Plan { pieces, .. } = &mut planned
                     && let Some(Piece::File { begins, .. }) = pieces.first_mut()
@@ -335,13 +340,13 @@ impl Log {
     }
 
     /// Finds the batch that holds `offset`, which is before where the read ends. If that batch may be
-    /// larger than `max_bytes`, its length is found out too.
+    /// larger than `max_bytes`, its length is found out too. Adds the bytes in memory that it has gone through.
     fn locate(
         &mut self,
         reach: Reach,
         store: &Store,
         mut offset: Offset,
-        max_bytes: u64,
+        (max_bytes, looked_at): (u64, &mut usize),
     ) -> Result<Located, ErrorCode> {
         let bound = self.bound(reach);
         loop {
@@ -367,10 +372,16 @@ impl Log {
             }
             let len = match held {
                 true => HEADER_BYTES.min(limit.saturating_sub(from.at.pos)),
-                false => window_len(segment, from.at.pos, limit),
+                // No further than to where the index has the next batch: it is before that.
+                false => {
+                    let next = segment.around(from.at.pos).1;
+                    let limit = next.map_or(limit, |(_, pos)| limit.min(pos));
+                    window_len(segment, from.at.pos, limit)
+                }
             };
             match load(store, self.id, segment.id, from.at.pos, len)? {
                 Loaded::Memory(bytes) => {
+                    *looked_at += bytes.len();
                     let window = Window {
                         segment,
                         start: from.at.pos,
@@ -411,10 +422,14 @@ impl Log {
             return Ok(ReadOutcome::nothing(None));
         };
         let first_len = from.batch.map_or(segment.largest_batch, |batch| batch.len);
-        if !at_least_one && first_len > max_bytes {
-            return Ok(ReadOutcome::withheld());
-        }
         let most = max_bytes.max(first_len);
+        let counts = |limit: u64| match from.at.segment < bound.segment {
+            true => ReadOutcome::ENOUGH,
+            false => bound.pos.saturating_sub(from.at.pos).min(limit),
+        };
+        if !at_least_one && first_len > max_bytes {
+            return Ok(ReadOutcome::withheld(counts(max_bytes)));
+        }
         let (mut left, mut pieces) = (most, Vec::new());
         let mut start = from.at.pos;
         let (mut reached, mut ends) = (None, (first, start));
@@ -425,24 +440,47 @@ impl Log {
             if len == 0 {
                 break;
             }
-            store.read(self.id, segment.id, start, len as usize, &mut pieces);
+            let before = pieces.len();
+            let pieces_max = FETCH_PIECES_MAX - before;
+            store.read_some(
+                self.id,
+                segment.id,
+                (start, len as usize),
+                pieces_max,
+                &mut pieces,
+            );
+            let mut got = bytes_of(&pieces[before..]);
+            if got < len && pieces.len() == FETCH_PIECES_MAX {
+                // The rest has its turn when the reader comes for it. The first batch is whole all the same.
+                if number == first && got < first_len {
+                    pieces.clear();
+                    got = first_len.min(len);
+                    store.read(self.id, segment.id, start, got as usize, &mut pieces);
+                }
+                (reached, ends) = (None, (number, start + got));
+                left -= got;
+                break;
+            }
             (reached, ends) = (end, (number, start + len));
             left -= len;
-            if start + len < limit {
+            if start + len < limit || pieces.len() == FETCH_PIECES_MAX {
                 break;
             }
             start = 0;
         }
-        let bytes: usize = pieces.iter().map(Piece::len).sum();
-        if bytes as u64 != most - left {
+        let bytes = bytes_of(&pieces);
+        if bytes != most - left {
             // Something in the middle would be left out, and whoever reads it takes that for a gap.
             return Err(ErrorCode::KafkaStorageError);
         }
+        let bytes = bytes as usize;
         if let Some(end) = reached {
             self.learn(reach, Boundary::unseen(end));
         }
         Ok(ReadOutcome::Plan {
             bytes,
+            counts: counts(most),
+            looked_at: 0,
             first_bytes_max: first_len as usize,
             withheld: false,
             pieces,
@@ -500,6 +538,10 @@ impl Log {
     }
 }
 
+fn bytes_of(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
 /// Walks the headers of a window, which begins with offset `from`, until the batch that holds
 /// `offset`, or until the window ends: then the boundary is where the next batch begins.
 fn walk(window: &Window<'_>, from: Offset, offset: Offset) -> Result<Boundary, ErrorCode> {
@@ -536,259 +578,4 @@ fn walk(window: &Window<'_>, from: Offset, offset: Offset) -> Result<Boundary, E
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::LogConfig;
-    use super::super::index::Index;
-    use super::super::testing::{Draft, Fixture, START_MS};
-    use super::*;
-
-    fn fixture(tail_bytes_max: usize) -> Fixture {
-        let config = LogConfig {
-            segment_bytes: 100_000,
-            ..LogConfig::default()
-        };
-        Fixture::new(config, tail_bytes_max)
-    }
-
-    #[test]
-    fn offsets_out_of_range() {
-        let mut f = fixture(0);
-        f.fill(3, 10);
-        f.append(&Draft::plain(&[START_MS], 10)).unwrap();
-        assert_eq!(f.read(-1, 1000, true), Err(ErrorCode::OffsetOutOfRange));
-        assert_eq!(f.read(5, 1000, true), Err(ErrorCode::OffsetOutOfRange));
-        assert_eq!(f.read(3, 1000, true), Ok(vec![]), "the high watermark");
-        assert_eq!(f.read(4, 1000, true), Ok(vec![]), "the log end");
-        f.settle();
-        assert_eq!(f.read_bases(3, 1000), [3]);
-        f.delete_records(2).unwrap();
-        assert_eq!(f.read(1, 1000, true), Err(ErrorCode::OffsetOutOfRange));
-    }
-
-    #[test]
-    fn an_offset_inside_a_batch_gets_the_batch() {
-        let mut f = fixture(0);
-        for _ in 0..3 {
-            f.append(&Draft::plain(&[START_MS; 10], 10)).unwrap();
-        }
-        f.settle();
-        assert_eq!(f.read_bases(19, 10_000), [10, 20]);
-        assert_eq!(f.read_bases(0, 10_000), [0, 10, 20]);
-    }
-
-    #[test]
-    fn a_larger_batch_elsewhere_makes_no_limit_larger() {
-        for tail_bytes_max in [0, 1 << 20] {
-            let mut f = fixture(tail_bytes_max);
-            f.fill(30, 100);
-            f.fill(1, 50_000);
-            f.fill(30, 100);
-            f.settle();
-            for offset in [0, 15, 29, 31] {
-                let len = f.read(offset, 1000, true).unwrap().len();
-                assert!((100..=1000).contains(&len), "{len} bytes from {offset}");
-            }
-            assert!(f.read(30, 1000, true).unwrap().len() > 50_000, "the first");
-        }
-    }
-
-    #[test]
-    fn the_first_batch_is_whole_or_absent() {
-        let mut f = fixture(0);
-        f.fill(4, 1000);
-        let one = f.read(0, 1, true).unwrap().len();
-        assert!(one > 1000, "whole, though larger than asked for");
-        assert_eq!(f.read(1, 500, false), Ok(vec![]));
-        assert_eq!(f.read(1, one, false).unwrap().len(), one);
-        assert_eq!(f.read(1, one + 9, false).unwrap().len(), one + 9);
-        // A larger batch elsewhere makes the length of this one uncertain: it is looked up.
-        f.append(&Draft::plain(&[START_MS], 5000)).unwrap();
-        f.settle();
-        assert_eq!(f.read(2, one, false).unwrap().len(), one);
-        assert_eq!(f.read(3, one - 1, false), Ok(vec![]));
-        assert_eq!(f.read(0, 0, false), Ok(vec![]));
-    }
-
-    #[test]
-    fn plans_go_on_in_the_next_segment() {
-        let mut f = fixture(0);
-        f.fill(300, 1000);
-        assert!(f.log.segment_count() > 3);
-        let all: Vec<i64> = (0..300).collect();
-        assert_eq!(f.read_bases(0, usize::MAX >> 1), all);
-        assert_eq!(f.read_bases(93, 20_000)[..15], all[93..108]);
-    }
-
-    #[test]
-    fn sequential_readers_and_tail_readers_do_not_scan() {
-        let mut f = fixture(0);
-        f.fill(300, 1000);
-        f.file();
-        let mut offset = 0;
-        while offset < 300 {
-            let bases = f.read_bases(offset, 10_000);
-            assert!(bases.len() >= 5, "at least half of what was asked for");
-            offset = bases.last().unwrap() + 1;
-        }
-        for _ in 0..5 {
-            assert!(f.read_bases(offset, 10_000).is_empty());
-            f.fill(3, 100);
-            assert_eq!(f.read_bases(offset, 10_000).len(), 3);
-            offset += 3;
-        }
-        assert_eq!(f.scans, 0);
-    }
-
-    #[test]
-    fn what_is_known_behind_an_offset_are_index_segments_and_end() {
-        let config = LogConfig {
-            segment_bytes: 300_000,
-            ..LogConfig::default()
-        };
-        let mut f = Fixture::new(config, 0);
-        f.fill(700, 1000);
-        let mut known = vec![Offset(0)];
-        while let Some(&last) = known.last()
-            && last < f.log.high_watermark()
-        {
-            let next = f.log.known_after(last);
-            assert!(next > last);
-            assert_eq!(f.log.known_after(Offset(next.0 - 1)), next);
-            known.push(next);
-        }
-        assert_eq!(known.last(), Some(&Offset(700)));
-        assert!(known.len() > 20, "{known:?}");
-        let bases: Vec<Offset> = f.log.segments.iter().map(|s| s.base).collect();
-        assert!(bases.len() > 2 && bases.iter().all(|base| known.contains(base)));
-    }
-
-    #[test]
-    fn a_search_in_the_file_goes_window_by_window() {
-        let mut f = Fixture::new(LogConfig::default(), 0);
-        f.fill(700, 1000);
-        f.file();
-        f.log.active_mut().index = Index::default();
-        assert_eq!(f.read_bases(690, 1000)[0], 690);
-        assert_eq!(f.scans, 3, "700 KiB in windows of 256 KiB");
-        assert_eq!(f.read_bases(695, 1000)[0], 695);
-        assert_eq!(f.scans, 4, "from where the last search ended");
-        assert_eq!(f.read_bases(690, 1000)[0], 690);
-        assert_eq!(f.scans, 4);
-    }
-
-    #[test]
-    fn large_batches_are_passed_by_their_headers() {
-        let mut f = Fixture::new(LogConfig::default(), 0);
-        f.fill(5, 100_000);
-        f.file();
-        f.log.active_mut().index = Index::default();
-        let found = f.log.read(&f.disk.store, Offset(4), 1000, true).unwrap();
-        let ReadOutcome::Scan { pieces, .. } = found else {
-            panic!("no scan");
-        };
-        assert_eq!(pieces.iter().map(Piece::len).sum::<usize>(), 4096);
-        assert_eq!(f.read_bases(4, 1000), [4]);
-    }
-
-    #[test]
-    fn bytes_that_are_no_batches_end_the_search() {
-        let mut f = Fixture::new(LogConfig::default(), 0);
-        f.fill(100, 1000);
-        f.file();
-        f.log.active_mut().index = Index::default();
-        let found = f.log.read(&f.disk.store, Offset(50), 1000, true).unwrap();
-        let ReadOutcome::Scan { pieces, ticket } = found else {
-            panic!("no scan");
-        };
-        let good = f.disk.join(&pieces);
-        let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
-        assert_eq!(check(&good[1..]), Err(ErrorCode::KafkaStorageError));
-        assert_eq!(check(&vec![0; good.len()]), Err(ErrorCode::CorruptMessage));
-        let again = f.log.read(&f.disk.store, Offset(50), 1000, true);
-        assert_eq!(again.unwrap_err(), ErrorCode::CorruptMessage, "told once");
-        assert!(f.log.read(&f.disk.store, Offset(50), 1000, true).is_ok());
-        let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
-        let mut rotten = good.clone();
-        rotten[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
-        assert_eq!(
-            check(&rotten),
-            Err(ErrorCode::CorruptMessage),
-            "beyond the end"
-        );
-        let mut rotten = good.clone();
-        rotten[..8].copy_from_slice(&(-3i64).to_be_bytes());
-        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage));
-        let second = crate::record::parse(&good).unwrap().len;
-        let mut rotten = good.clone();
-        rotten[second..second + 8].copy_from_slice(&0i64.to_be_bytes());
-        assert_eq!(
-            check(&rotten),
-            Err(ErrorCode::CorruptMessage),
-            "offsets go back"
-        );
-        assert_eq!(check(&good), Ok(()));
-    }
-
-    #[test]
-    fn a_first_header_that_has_rotted_is_told_and_no_other() {
-        let mut f = fixture(0);
-        f.fill(30, 1000);
-        f.append(&Draft::plain(&[START_MS], 9000)).unwrap();
-        f.fill(20, 1000);
-        f.file();
-        let sizes = [(0, 1068), (30, 9069)];
-        for (offset, len) in sizes {
-            f.read(offset, 100, true).unwrap();
-            let at = f.log.floor(Reach::Readable, Offset(offset)).unwrap().at;
-            let mut pieces = Vec::new();
-            f.disk
-                .store
-                .read(f.log.id, at.segment, at.pos, 1, &mut pieces);
-            let [Piece::File { pos: from, .. }] = pieces[..] else {
-                panic!("not in the file");
-            };
-            let good = f.read(offset, len, true).unwrap();
-            assert_eq!(crate::record::batches(&good).count(), 1);
-            // Of the large batch the part before the CRC is all that can be checked here; its reader
-            // checks the rest.
-            let bits = if len < 4096 { 8 * len } else { 8 * 21 };
-            for bit in (0..bits).filter(|bit| *bit < 8 * 61 || bit % 97 == 0) {
-                f.disk.flip(from, bit);
-                let read = f.read(offset, len, true);
-                f.disk.flip(from, bit);
-                f.log.failed_scan = None;
-                let crc_alone = len > 4096 && bit >= 8 * 17;
-                // A large batch that claims to be shorter, beyond what is looked at, is left to its CRC.
-                let shorter = matches!(&read, Ok(bytes) if crate::record::batches(bytes)
-                    .next().is_some_and(|batch| batch.is_ok_and(|(_, batch)| !crate::record::check_crc(batch))));
-                assert!(
-                    read == Err(ErrorCode::CorruptMessage) || crc_alone || (len > 4096 && shorter),
-                    "offset {offset}, bit {bit}"
-                );
-            }
-            assert!(f.read(offset, len, true) == Ok(good));
-        }
-        let mut sound = f.read_bases(0, 1_000_000);
-        sound.dedup();
-        assert_eq!(sound.len(), 51);
-    }
-
-    #[test]
-    fn bytes_available_up_to_the_high_watermark() {
-        let mut f = fixture(0);
-        f.fill(300, 1000);
-        let all = f.log.size_bytes();
-        assert_eq!(f.log.bytes_available(Offset(0)), all);
-        assert_eq!(f.log.bytes_available(Offset(300)), 0);
-        assert_eq!(f.log.bytes_available(Offset(301)), 0);
-        assert!(f.read(300, 1000, true).unwrap().is_empty());
-        let size = f.log.size_bytes();
-        f.fill(2, 1000);
-        assert_eq!(
-            f.log.bytes_available(Offset(300)),
-            f.log.size_bytes() - size
-        );
-        let later = f.log.bytes_available(Offset(150));
-        assert!(later < all * 6 / 10 && later > all * 4 / 10);
-    }
-}
+mod tests;

@@ -215,10 +215,17 @@ impl Segment {
         }
     }
 
-    /// Adds the bytes `[pos, end)` to a read plan; both are within what is readable.
-    pub fn read(&self, store: StoreId, mut pos: u64, end: u64, out: &mut Vec<Piece>) {
+    /// Adds the bytes `[pos, end)` to a read plan, but no more than so many pieces; both are within what is readable.
+    pub fn read(
+        &self,
+        store: StoreId,
+        (mut pos, end): (u64, u64),
+        pieces_max: usize,
+        out: &mut Vec<Piece>,
+    ) {
         let in_chunks = self.memory_start().min(end);
-        while pos < in_chunks {
+        let most = out.len().saturating_add(pieces_max);
+        while pos < in_chunks && out.len() < most {
             let Some((extent, covered)) = self.extent_at(pos) else {
                 debug_assert!(false, "a hole in a segment");
                 return;
@@ -237,7 +244,10 @@ impl Segment {
             });
             pos = to;
         }
-        out.extend(self.memory(pos, end).map(Piece::Memory));
+        let left = most - out.len();
+        if pos >= in_chunks && left > 0 {
+            out.extend(self.memory(pos, end).take(left).map(Piece::Memory));
+        }
     }
 }
 

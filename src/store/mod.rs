@@ -618,12 +618,24 @@ impl Store {
 
     /// Adds the bytes `[pos, pos + len)` of a segment to a read plan, as far as they exist.
     pub fn read(&self, log: LogId, segment: SegmentId, pos: u64, len: usize, out: &mut Vec<Piece>) {
+        self.read_some(log, segment, (pos, len), usize::MAX, out);
+    }
+
+    /// The same in no more than so many pieces.
+    pub fn read_some(
+        &self,
+        log: LogId,
+        segment: SegmentId,
+        (pos, len): (u64, usize),
+        pieces_max: usize,
+        out: &mut Vec<Piece>,
+    ) {
         let Some(segment) = self.segment(log, segment) else {
             return;
         };
         let end = pos.saturating_add(len as u64).min(segment.len);
         if pos < end {
-            segment.read(self.id, pos, end, out);
+            segment.read(self.id, (pos, end), pieces_max, out);
         }
     }
 

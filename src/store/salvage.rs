@@ -33,7 +33,7 @@ impl Store {
                 for log in snapshot.map.logs.into_values() {
                     let segments = log.segments.iter().map(|segment| {
                         let mut pieces = Vec::new();
-                        segment.read(id, 0, segment.len, &mut pieces);
+                        segment.read(id, (0, segment.len), usize::MAX, &mut pieces);
                         Remains::whole(segment.id, segment.base, pieces)
                     });
                     let known = LogEntry {

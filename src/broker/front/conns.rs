@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::order::{Footprint, Order};
-use crate::base::limits::{CONN_IN_FLIGHT_MAX, LONG_REPLIES_BYTES_MAX};
+use crate::base::limits::{CONN_IN_FLIGHT_MAX, CONN_REPLY_BYTES_MAX, LONG_REPLIES_BYTES_MAX};
 use crate::base::{IdMap, Mono};
 use crate::broker::io::{ConnId, Output};
 use crate::broker::trace::{ClientName, Stage, Trace, Tracer};
@@ -59,6 +59,9 @@ pub struct Caller {
     closing: bool,
     /// Bytes of its long replies that have not left.
     long: usize,
+    /// Bytes of replies that wait for those before them, and of those that were given to the driver.
+    kept: usize,
+    unsent: usize,
     /// It is to be told when a request of it is answered, or a long reply has left.
     tell_when_moved: bool,
 }
@@ -76,6 +79,10 @@ struct Request {
     parked: Option<u64>,
     /// Bytes of its reply, if that is a long one.
     long: usize,
+    /// Bytes of its reply, when there is one.
+    bytes: usize,
+    /// It is to be told of when its reply [would be kept](Conns::keeps) for nobody.
+    waits_for_turn: bool,
 }
 
 /// What becomes of a request.
@@ -95,6 +102,8 @@ impl Caller {
         {
             request.trace.pass(Stage::Order, now);
             self.handed_out += 1;
+            self.kept -= request.bytes;
+            self.unsent += request.bytes;
             out.push(match outcome {
                 Outcome::Reply(pieces) => Output::Reply { conn, pieces },
                 Outcome::Close(why) => {
@@ -115,7 +124,17 @@ impl Caller {
         self.handed_out -= 1;
         self.first += 1;
         self.long -= left.long;
+        self.unsent -= left.bytes;
         Some(left)
+    }
+
+    /// The number of the request that waited to be the next one to be answered, when it is and may be.
+    fn take_turn(&mut self) -> Option<u64> {
+        if self.closing || self.unsent > CONN_REPLY_BYTES_MAX {
+            return None;
+        }
+        let next = self.requests.get_mut(self.handed_out)?;
+        std::mem::take(&mut next.waits_for_turn).then_some(next.parked)?
     }
 }
 
@@ -134,6 +153,8 @@ pub struct Conns {
     long: usize,
     /// Connections that were to be told of when they moved.
     moved: Vec<ConnId>,
+    /// Requests, by the numbers under which they are parked, whose turn to be answered has come.
+    turns: VecDeque<u64>,
 }
 
 impl Conns {
@@ -152,6 +173,16 @@ impl Conns {
             assert!(waits || conn.closing, "connection {id}: a reply is stuck");
             let long: usize = conn.requests.iter().map(|request| request.long).sum();
             assert_eq!(long, conn.long, "connection {id}: long replies");
+            let bytes = |from: usize, to: usize| -> usize {
+                let some = conn.requests.range(from..to);
+                some.map(|request| request.bytes).sum()
+            };
+            assert_eq!(bytes(0, sent), conn.unsent, "connection {id}: unsent");
+            assert_eq!(
+                bytes(sent, conn.requests.len()),
+                conn.kept,
+                "connection {id}: kept"
+            );
         }
         let long: usize = self.conns.values().map(|conn| conn.long).sum();
         assert_eq!(long, self.long, "long replies");
@@ -197,6 +228,7 @@ impl Conns {
         }
         let left = before - entry.long;
         self.long -= left;
+        self.turns.extend(entry.take_turn());
         if left > 0 && std::mem::take(&mut entry.tell_when_moved) {
             self.moved.push(conn);
         }
@@ -210,6 +242,37 @@ impl Conns {
         let entry = self.conns.get(&to.conn.0);
         entry
             .is_some_and(|entry| entry.long == 0 && to.seq - entry.first == entry.handed_out as u64)
+    }
+
+    /// Whether a reply of so many bytes may be made now: what is kept for others to be answered first, or for a client
+    /// that does not take it, is in no other bound. If not, it is to be made anew [in its turn](Conns::next_turn).
+    #[must_use]
+    pub fn keeps(&self, to: ReplyTo, bytes: usize) -> bool {
+        let Some(entry) = self.conns.get(&to.conn.0) else {
+            return true;
+        };
+        let is_next = to.seq - entry.first == entry.handed_out as u64;
+        is_next && entry.unsent <= CONN_REPLY_BYTES_MAX
+            || entry.kept + entry.unsent + bytes <= CONN_REPLY_BYTES_MAX
+    }
+
+    /// Has a parked request told of by [`Conns::next_turn`] when its reply may be made, whatever its size.
+    pub fn wait_for_turn(&mut self, to: ReplyTo) {
+        if let Some(request) = self.request(to) {
+            request.waits_for_turn = true;
+        }
+        let entry = self.conns.get_mut(&to.conn.0);
+        self.turns.extend(entry.and_then(Caller::take_turn));
+    }
+
+    /// The number of a request whose turn has come; it may be gone since.
+    pub fn next_turn(&mut self) -> Option<u64> {
+        self.turns.pop_front()
+    }
+
+    /// Whether there is any.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
     }
 
     /// Whether so much of long replies waits to be sent that no further one is begun.
@@ -256,6 +319,8 @@ impl Conns {
                 ending: false,
                 closing: false,
                 long: 0,
+                kept: 0,
+                unsent: 0,
                 tell_when_moved: false,
             },
         );
@@ -302,6 +367,8 @@ impl Conns {
             outcome: None,
             parked: None,
             long: 0,
+            bytes: 0,
+            waits_for_turn: false,
         });
         let to = ReplyTo {
             conn,
@@ -374,7 +441,9 @@ impl Conns {
         let request = &mut entry.requests[(to.seq - entry.first) as usize];
         debug_assert!(request.outcome.is_none(), "answered twice");
         request.trace.pass(Stage::Answer, self.now);
-        request.trace.replied(pieces.iter().map(Piece::len).sum());
+        request.bytes = pieces.iter().map(Piece::len).sum();
+        entry.kept += request.bytes;
+        request.trace.replied(request.bytes);
         request.outcome = Some(Outcome::Reply(pieces));
         request.parked = None;
         if entry.order.answered(request.footprint) {
@@ -393,6 +462,7 @@ impl Conns {
             let long = entry.long;
             entry.hand_out(conn, self.now, out);
             self.long -= long - entry.long;
+            self.turns.extend(entry.take_turn());
         }
     }
 
@@ -429,6 +499,8 @@ impl Conns {
                 outcome: Some(Outcome::Close(why)),
                 parked: None,
                 long: 0,
+                bytes: 0,
+                waits_for_turn: false,
             });
             self.end(conn, out);
         }

@@ -59,7 +59,7 @@ impl Shard {
             && self.front.parked.next_deadline().is_none()
             && self.requests.produce.validations.is_empty()
             && self.requests.listing.is_empty()
-            && !self.requests.fetch.has_more()
+            && !self.requests.fetch.has_more(&self.front)
             && self.requests.query.is_quiet()
             && self.requests.groups.is_quiet()
             && self.coordinators.is_quiet()

@@ -52,7 +52,8 @@ pub struct PendingFetch {
     /// Those of the slots, each once.
     topics: Vec<TopicRef>,
     slots: Vec<Slot>,
-    bytes_min: usize,
+    /// [Counted](FetchedPart::counts); no more than `bytes_max`.
+    bytes_min: u64,
     bytes_max: usize,
     /// It is for what is committed.
     committed: bool,
@@ -87,8 +88,9 @@ struct Slot {
 const DETACH_FROM_BYTES: usize = 4096;
 
 impl PendingFetch {
-    fn bytes(&self) -> usize {
-        self.slots.iter().map(|slot| slot.found.bytes).sum()
+    /// What was found, as it counts for `min.bytes`.
+    fn counted(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.found.counts).sum()
     }
 
     fn has_error(&self) -> bool {
@@ -102,6 +104,13 @@ impl PendingFetch {
         let first = found.find(|found| found.bytes > 0 || found.withheld)?;
         (first.withheld && self.oversized.is_some_and(|slot| slot != first.slot))
             .then_some(first.slot)
+    }
+
+    /// Forgets what was found, but not how much it was.
+    fn let_go(&mut self) {
+        for slot in &mut self.slots {
+            (slot.found.pieces, slot.found.aborted) = (Vec::new(), None);
+        }
     }
 
     /// The owners that know of it.
@@ -171,6 +180,11 @@ impl Fetches {
     /// Goes on with those that wait for a turn.
     pub fn go_on_some(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         while !self.is_spent()
+            && let Some(id) = front.conns.next_turn()
+        {
+            self.go_on(front, id, true, fx);
+        }
+        while !self.is_spent()
             && let Some(id) = self.woken.pop_front()
         {
             self.wake(front, id, fx);
@@ -187,8 +201,8 @@ impl Fetches {
     }
 
     /// Whether some wait for a turn.
-    pub fn has_more(&self) -> bool {
-        self.turns.has_more() || !self.woken.is_empty()
+    pub fn has_more(&self, front: &Front) -> bool {
+        self.turns.has_more() || !self.woken.is_empty() || front.conns.has_turns()
     }
 
     /// Begins with a fetch, which holds this session. `Err` closes the connection.
@@ -208,10 +222,9 @@ impl Fetches {
                 return Err(error.to_string());
             }
         };
-        let (bytes_min, bytes_max) = (
-            request.min_bytes.max(0) as usize,
-            request.max_bytes.clamp(0, front.config.fetch_max_bytes) as usize,
-        );
+        let bytes_max = request.max_bytes.clamp(0, front.config.fetch_max_bytes) as usize;
+        // As in Kafka: more than it may have is not waited for.
+        let bytes_min = (request.min_bytes.max(0) as usize).min(bytes_max) as u64;
         let wait_ms = (request.max_wait_ms.max(0) as u64).min(FETCH_WAIT_MS_MAX);
         let deadline = fx.now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
@@ -294,7 +307,7 @@ impl Fetches {
         }
         fetch.open = by_shard.len();
         let several = by_shard.len() > 1;
-        let bytes_min = fetch.bytes_min as u64;
+        let bytes_min = fetch.bytes_min;
         let watch = match several {
             _ if fetch.last_round || fetch.has_error() => Watch::No,
             true => Watch::Count(bytes_min),
@@ -361,19 +374,17 @@ impl Fetches {
             fetch.oversized = Some(slot);
             return self.round(front, id, fx);
         }
-        if fetch.last_round || fetch.bytes() >= fetch.bytes_min || fetch.has_error() {
+        if fetch.last_round || fetch.counted() >= fetch.bytes_min || fetch.has_error() {
             self.finish(front, id, fx);
         } else if fetch.ready {
             self.round(front, id, fx);
         } else {
             // Parked. What was found so far is planned again later: holding it would pin memory.
-            for slot in &mut fetch.slots {
-                (slot.found.pieces, slot.found.aborted) = (Vec::new(), None);
-            }
+            fetch.let_go();
             if fetch.oversized.is_some() {
-                let missing = fetch.bytes_min.saturating_sub(fetch.bytes());
+                let missing = fetch.bytes_min.saturating_sub(fetch.counted());
                 let req = ReqRef { shard: fx.me, id };
-                let bytes = missing.div_ceil(fetch.watched_by.len().max(1)) as u64;
+                let bytes = missing.div_ceil(fetch.watched_by.len().max(1) as u64);
                 for shard in &fetch.watched_by {
                     fx.send(*shard, Msg::FetchWatch { req, bytes });
                 }
@@ -461,7 +472,19 @@ impl Fetches {
         }
     }
 
+    /// Answers a fetch, unless too much is kept for its connection already: then what was found is let go, and
+    /// planned again when all before it are answered and mostly sent.
     fn finish(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
+        let Some(fetch) = self.waiting.get_mut(&id) else {
+            return;
+        };
+        let bytes = fetch.slots.iter().map(|slot| slot.found.bytes).sum();
+        if !front.conns.keeps(fetch.reply_to, bytes) {
+            fetch.let_go();
+            fetch.last_round = true;
+            cancel(fetch, id, fx);
+            return front.conns.wait_for_turn(fetch.reply_to);
+        }
         let Some(mut fetch) = self.waiting.remove(&id) else {
             return;
         };
@@ -472,8 +495,8 @@ impl Fetches {
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
         let mut last = None;
         let may_hint = fetch.version >= LEADERS_FROM;
-        let bytes = fetch.slots.iter().map(|slot| slot.found.bytes as u64).sum();
-        front.tracer.fetched(bytes);
+        let bytes: usize = fetch.slots.iter().map(|slot| slot.found.bytes).sum();
+        front.tracer.fetched(bytes as u64);
         let mut leaders = LeaderHints::new(front, fetch.reply_to, may_hint);
         let mut noting = self.sessions.noting(fx.now, fetch.session, &fetch.topics);
         for slot in fetch.slots {
@@ -624,6 +647,7 @@ mod tests {
             found: FetchedPart {
                 slot,
                 bytes: lens.iter().sum(),
+                counts: lens.iter().sum::<usize>() as u64,
                 pieces,
                 first_bytes_max,
                 ..Default::default()
