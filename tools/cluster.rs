@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kafka_wire::describe_quorum_request::{PartitionData, TopicData};
+use kafka_wire::DescribeClusterRequest;
 use kafka_wire::describe_quorum_response::ReplicaState;
-use kafka_wire::{DescribeClusterRequest, DescribeQuorumRequest};
-use kafka_wire_core::StrBytes;
 use millrace_client::{ClientError, Cluster, Result, Topic, message};
 
 use crate::answer::{Answer, Cell, Output, Rows};
@@ -13,9 +11,8 @@ use crate::args::ClusterCommand;
 use crate::configs;
 use crate::dirs::{Directory, directories};
 use crate::failure::{Failure, Outcome, Status};
+use crate::voters;
 
-/// The log of the metadata.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 /// From this version on, DescribeCluster tells of fenced brokers (KIP-1073).
 const FENCED_SINCE: i16 = 2;
 /// A directory with less than one part in so many free is nearly full.
@@ -41,6 +38,7 @@ pub fn run(cluster: &mut Cluster, output: Output, command: Option<ClusterCommand
             ))
         }
         ClusterCommand::Quorum { watch } => output.watch(watch.every(), || Ok(quorum(cluster)?)),
+        ClusterCommand::Voters { command } => voters::run(cluster, output, command),
         ClusterCommand::Stores => output.show(&stores(cluster)?),
     }
 }
@@ -214,22 +212,7 @@ fn fenced(cluster: &mut Cluster) -> Result<Vec<i32>> {
 }
 
 fn quorum(cluster: &mut Cluster) -> Result<Answer> {
-    let log = message!(TopicData {
-        topic_name: StrBytes::from(METADATA_TOPIC),
-        partitions: vec![PartitionData::default()],
-    });
-    let request = message!(DescribeQuorumRequest { topics: vec![log] });
-    let response = cluster.any()?.call(&request)?;
-    let what = || "describe the quorum".to_owned();
-    ClientError::check(what, response.error_code, response.error_message.as_deref())?;
-    let log = response
-        .topics
-        .into_iter()
-        .flat_map(|topic| topic.partitions)
-        .next();
-    let log = log.unwrap_or_default();
-    ClientError::check(what, log.error_code, log.error_message.as_deref())?;
-
+    let (log, _) = voters::described(cluster)?;
     let voters = log.current_voters.iter();
     let end = voters
         .clone()

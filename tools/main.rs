@@ -45,6 +45,7 @@ mod time;
 mod top;
 mod topics;
 mod transactions;
+mod voters;
 
 use answer::Output;
 use args::{Cli, Command};
@@ -81,7 +82,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Consume(args) => consume::run(connect()?, output, args, timeout),
         Command::Configs(command) => configs::run(&mut connect()?, output, command),
         Command::Transactions(command) => transactions::run(&mut connect()?, output, command),
-        Command::Cluster { command } => cluster::run(&mut connect()?, output, *command),
+        Command::Cluster { command } => cluster::run(&mut connect()?, output, command.clone()),
         Command::Logdirs(args) => logdirs::run(&mut connect()?, output, args),
         Command::Explain(args) => explain::run(connect()?, output, args),
         Command::Top(args) => {

@@ -467,6 +467,10 @@ pub const FORWARDED_AGAIN_MS: u64 = 20;
 /// In a cluster a request on which whoever leads the metadata quorum has to decide is answered within so many ms:
 /// REQUEST_TIMED_OUT, and what becomes of it is not known. Clients wait for 30 s by default.
 pub const DECIDED_WITHIN_MS: u64 = 15_000;
+/// A replica that is to get a vote about the metadata has to have caught up within so many ms: whoever asks is answered
+/// before he is told that nobody has decided in time.
+pub const VOTER_JOINS_WITHIN_MS: u64 = 12_000;
+const _: () = assert!(VOTER_JOINS_WITHIN_MS < DECIDED_WITHIN_MS);
 /// Such an answer is made for requests of up to so many bytes; the connection of a longer one is closed.
 pub const REFUSED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the name of a rack.

@@ -199,7 +199,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 50] = [
+static APIS: [Served; 52] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -292,6 +292,8 @@ static APIS: [Served; 50] = [
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),
+    row((80, "AddRaftVoter", 0, 1, 0), Control(admin::add_raft_voter), NONE, NONE),
+    row((81, "RemoveRaftVoter", 0, 0, 0), Control(admin::remove_raft_voter), NONE, NONE),
     row((88, "StreamsGroupHeartbeat", 0, 1, 0), Handler::Groups(groups::streams_group_heartbeat), MEMBERS, TOPICS),
     row((89, "StreamsGroupDescribe", 0, 0, 0), Handler::GroupList(groups::streams_group_describe), NONE, GROUPS)
         .watching(GROUPS),
@@ -358,7 +360,7 @@ mod tests {
         let keys = (0..1000).filter(|key| (0..20).any(|version| decider(*key, version).is_some()));
         assert_eq!(
             keys.collect::<Vec<_>>(),
-            [3, 10, 19, 20, 22, 33, 37, 43, 44, 55, 56, 64]
+            [3, 10, 19, 20, 22, 33, 37, 43, 44, 55, 56, 64, 80, 81]
         );
         let versions = |key| {
             let all = (-5..20).filter(|version| decider(key, *version).is_some());

@@ -3,9 +3,9 @@
 //!
 //! A node stands alone so far. So what names other nodes is refused here, rather than taken for something else:
 //! a node that begins a cluster of its own instead of joining the one that was meant serves other data. With
-//! `millrace.cluster.preview` a node may be one of several: a voter, or with the broker role alone an observer of the
-//! voters, which lists a listener of `controller.listener.names` too (Kafka's brokers do not): other nodes reach it by
-//! that.
+//! `millrace.cluster.preview` a node may be one of several: a voter, or an observer of the voters, with the broker role
+//! alone or told by `controller.quorum.bootstrap.servers` where they are. It lists a listener of
+//! `controller.listener.names` too (Kafka's brokers do not): other nodes reach it by that.
 
 use std::net::IpAddr;
 
@@ -74,9 +74,31 @@ impl BrokerConfig {
 
     /// Whether this node has the broker role alone: the controllers, which vote about the metadata, are other nodes.
     #[must_use]
-    pub fn observes(&self) -> bool {
+    pub fn is_broker_alone(&self) -> bool {
         let mut roles = self.elements(ROLES).peekable();
         roles.peek().is_some() && roles.all(|role| role != "controller")
+    }
+
+    /// Whether the file gives this node no vote about the metadata: it has the broker role alone, or it names no voters
+    /// and where to find some, by whom it may be given one (KIP-853).
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.is_broker_alone() || self.is_to_be_added()
+    }
+
+    /// One with the controller role that is told where other controllers are, and not who votes. Without preview, or
+    /// told of itself alone, it is a cluster of its own.
+    fn is_to_be_added(&self) -> bool {
+        let mut servers = self.elements(SERVERS).filter_map(address_of);
+        self.millrace_cluster_preview
+            && self.voters().is_empty()
+            && servers.any(|(host, port)| !(self.names_this_node(&host) && self.listens_at(port)))
+    }
+
+    fn listens_at(&self, port: u16) -> bool {
+        let all = self.listeners.0.iter().chain(&self.controller_listeners);
+        all.chain(self.advertised_listeners.iter().flat_map(|it| &it.0))
+            .any(|listener| listener.port == port)
     }
 
     /// Whether this node is one of several.
@@ -169,6 +191,7 @@ impl BrokerConfig {
             format!("each node once, and {QUORUM_VOTERS_MAX} nodes at most"),
         );
         let observes = self.observes();
+        let is_broker_alone = self.is_broker_alone();
         require(
             voters.is_empty() || observes || votes(me) > 0,
             VOTERS,
@@ -180,7 +203,7 @@ impl BrokerConfig {
             format!("other nodes than this one, {me} by node.id: it has the broker role alone"),
         );
         require(
-            !observes || self.millrace_cluster_preview,
+            !is_broker_alone || self.millrace_cluster_preview,
             ROLES,
             "broker,controller: a broker alone has its controllers on other nodes, and clusters of several nodes are \
              not supported yet (to try what there is of them: millrace.cluster.preview)"

@@ -38,7 +38,7 @@ impl QuorumConfig {
             heartbeat_ms: 50,
             election_ms: 300,
             nobody_ms_max: 1_000,
-            joining_ms: 30_000,
+            joining_ms: limits::VOTER_JOINS_WITHIN_MS,
             append_bytes: limits::QUORUM_APPEND_BYTES,
             in_flight_bytes: limits::QUORUM_IN_FLIGHT_BYTES_MAX,
             log_bytes: limits::QUORUM_LOG_BYTES_MAX,

@@ -20,7 +20,8 @@ use crate::base::NodeId;
 pub struct Formed {
     /// The cluster that it is of.
     pub cluster: Arc<str>,
-    /// Who had a vote when it began. They may be others by now.
+    /// Who has a vote by what whoever says this knows to be committed. They may be others by now. What is not committed
+    /// may be taken back, and who began with that would never hear of it.
     pub voters: Voters,
 }
 

@@ -102,6 +102,7 @@ pub(super) fn change(core: &mut Core, now: Mono, change: VoterChange) -> Result<
     #[cfg(test)]
     let is_over = is_over || core.config.flaw == Some(super::flaw::Flaw::ChangesAtOnce);
     let (voters, next) = (core.log.voters(), core.log.last().index.next());
+    let (me, patience_ms) = (core.me, core.patience_ms);
     let Role::Leader(it) = &mut core.role else {
         return Ok(());
     };
@@ -128,6 +129,13 @@ pub(super) fn change(core: &mut Core, now: Mono, change: VoterChange) -> Result<
             let Some(voters) = voters.without(replica).filter(|_| is_voter) else {
                 return Err(Declined::BadVoters);
             };
+            let is_heard = |voter: &ReplicaKey| {
+                let peer = it.others.get(voter);
+                *voter == me || peer.is_some_and(|peer| now.ms_since(peer.heard) < patience_ms)
+            };
+            if voters.iter().filter(is_heard).count() < voters.majority() {
+                return Err(Declined::LosesMajority);
+            }
             let id = append(core, now, Payload::Voters(voters));
             core.out.changed = Some((change, Ok(id)));
         }
@@ -277,8 +285,12 @@ pub(super) fn commit(core: &mut Core, now: Mono) {
     if reached <= core.state.commit || !is_own {
         return;
     }
+    let (before, since) = (core.state.commit, core.log.voters_since());
     core.state.commit = reached;
-    let is_out = !core.log.voters().contains(core.me) && core.log.voters_since() <= reached;
+    if since > before && since <= reached {
+        core.out.voters_committed = core.log.id(since);
+    }
+    let is_out = !core.log.voters().contains(core.me) && since <= reached;
     if is_out {
         // Told to the others first: this leader will say nothing more.
         send_all(core);

@@ -127,9 +127,14 @@ impl RaftLog {
         sets.any(|(_, voters)| voters.contains(replica))
     }
 
+    /// Who has a vote by what the log says up to this place.
+    pub fn voters_at(&self, index: EntryIndex) -> &Voters {
+        &self.voters_from(index)[0].1
+    }
+
     /// What a snapshot up to this place is of, if the entry is kept.
     pub fn mark(&self, index: EntryIndex) -> Option<SnapshotMark> {
-        let voters = self.voters_from(index)[0].1.clone();
+        let voters = self.voters_at(index).clone();
         self.id(index).map(|id| SnapshotMark { id, voters })
     }
 

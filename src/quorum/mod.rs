@@ -16,6 +16,8 @@
 //!
 //! The model of it, with everything that may go wrong, is `sim/messages/quorum`.
 
+#[cfg(test)]
+mod changes_tests;
 mod codec;
 mod config;
 mod core;

@@ -60,6 +60,8 @@ pub struct Ready {
     pub snapshot_wanted: Option<SnapshotMark>,
     /// What became of a change of the voters: the entry that says it, which may still have to be committed.
     pub changed: Option<(VoterChange, Result<EntryId, Declined>)>,
+    /// Of who leads: the entry that says who has a vote is committed, though perhaps not on this disk yet.
+    pub voters_committed: Option<EntryId>,
     /// Something that cannot be: somebody has forgotten what it had promised. The metadata is not to be trusted.
     pub fault: Option<QuorumFault>,
 }
@@ -124,6 +126,9 @@ pub enum Declined {
     BadVoters,
     /// A new voter did not catch up in time.
     TooSlow,
+    /// Of those that would be left too few are heard to be a majority: nothing more could be decided, not even that
+    /// this one has a vote again.
+    LosesMajority,
 }
 
 /// What cannot be as long as every replica remembers what it has promised.

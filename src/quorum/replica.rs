@@ -175,6 +175,13 @@ impl Quorum {
         self.0.log.voters()
     }
 
+    /// Who has a vote by what is known to be committed: nothing takes that back, which may still become of the newest
+    /// entry that says so. What others begin with has to be this.
+    #[must_use]
+    pub fn committed_voters(&self) -> &Voters {
+        self.0.log.voters_at(self.0.state.commit)
+    }
+
     /// What its entries in memory take, in bytes.
     #[must_use]
     pub const fn log_bytes(&self) -> usize {

@@ -74,6 +74,8 @@ pub(super) struct Group {
     pub committed: BTreeMap<ReplicaKey, Vec<QuorumEntry>>,
     /// The last of what each wanted, but for messages and writes.
     pub wanted: BTreeMap<ReplicaKey, Ready>,
+    /// Entries of which each has said that the voters that they name are committed.
+    pub in_force: BTreeMap<ReplicaKey, Vec<EntryId>>,
 }
 
 impl Group {
@@ -86,6 +88,7 @@ impl Group {
             held: BTreeMap::new(),
             committed: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            in_force: BTreeMap::new(),
         };
         for node in 1..=count {
             group.start(node, Restored::empty(voters(count)));
@@ -94,8 +97,13 @@ impl Group {
     }
 
     pub fn start(&mut self, node: i32, restored: Restored) {
-        let quorum = Quorum::new(key(node), config(node as u64), restored, self.now).unwrap();
-        self.replicas.insert(key(node), quorum);
+        self.start_as(key(node), restored);
+    }
+
+    pub fn start_as(&mut self, me: ReplicaKey, restored: Restored) {
+        let seed = me.node.0 as u64;
+        let quorum = Quorum::new(me, config(seed), restored, self.now).unwrap();
+        self.replicas.insert(me, quorum);
     }
 
     pub fn get(&mut self, node: i32) -> &mut Quorum {
@@ -154,6 +162,8 @@ impl Group {
                 }
                 let committed = self.committed.entry(*me).or_default();
                 committed.append(&mut ready.committed);
+                let in_force = self.in_force.entry(*me).or_default();
+                in_force.extend(ready.voters_committed);
                 if ready.fetch.is_some() || ready.installed.is_some() || ready.changed.is_some() {
                     self.wanted.insert(*me, ready);
                 }

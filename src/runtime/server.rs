@@ -447,6 +447,7 @@ fn cluster(
         me,
         others,
         observes: config.observes(),
+        may_vote: !config.is_broker_alone(),
         servers: config.quorum_servers(),
         reached,
     };

@@ -96,6 +96,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         68 => CONSUMER_GROUP_HEARTBEAT,
         74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
+        80 => ADD_RAFT_VOTER,
         88 => STREAMS_GROUP_HEARTBEAT,
         _ => return None,
     })
@@ -239,6 +240,14 @@ const ELECT_LEADERS: &[Field] = &[BYTE.since(1), list(&[TEXT, INTS]), INT];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
 const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
 const DESCRIBE_QUORUM: &[Field] = &[list(&[TEXT, list(&[INT])])];
+const ADD_RAFT_VOTER: &[Field] = &[
+    TEXT,
+    INT,
+    INT,
+    UUID,
+    list(&[TEXT, TEXT, SHORT]),
+    BYTE.since(1),
+];
 const ALTER_PARTITION: &[Field] = &[
     INT,
     LONG,
@@ -397,6 +406,7 @@ mod tests {
                 assignment: vec![7; 300] });
             DescribeTopicPartitionsRequest: topics, two!(describe_topic_partitions_request::TopicRequest {
                 name: "name" });
+            AddRaftVoterRequest: listeners, two!(add_raft_voter_request::Listener { name: "name", host: "host" });
             DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });

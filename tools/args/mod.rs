@@ -19,7 +19,7 @@ mod top;
 mod topics;
 mod transactions;
 
-pub use cluster::{ClusterCommand, LogDirs};
+pub use cluster::{ClusterCommand, LogDirs, VotersCommand};
 pub use configs::{Configs, Kind};
 pub use groups::Groups;
 pub use profiles::Profiles;

@@ -94,6 +94,8 @@ apis! {
     69 ConsumerGroupDescribeRequest,
     74 ListConfigResourcesRequest,
     75 DescribeTopicPartitionsRequest,
+    80 AddRaftVoterRequest,
+    81 RemoveRaftVoterRequest,
     88 StreamsGroupHeartbeatRequest,
     89 StreamsGroupDescribeRequest,
 }

@@ -9,7 +9,8 @@
 //! - Features are told from version 3 on. metadata.version is at Kafka 4.4's level: tools take the release from it
 //!   whose requests they may use. As soon as all brokers know what that is, transaction.version is 2 (KIP-890): by it
 //!   clients choose versions of Produce, EndTxn and TxnOffsetCommit; and group.version and streams.version are 1
-//!   (KIP-848, KIP-1071). The others make clients rely on what is not there yet: share.version on a group protocol,
+//!   (KIP-848, KIP-1071). kraft.version is 1 in a cluster of several nodes, whose voters can be changed (KIP-853). The
+//!   others make clients rely on what is not there yet: share.version on a group protocol,
 //!   eligible.leader.replicas.version on replicas.
 
 use bytes::Bytes;
@@ -68,10 +69,15 @@ fn encoded(correlation_id: i32, version: i16, response: &ApiVersionsResponse) ->
 /// The level of metadata.version, 4.4-IV2. It has no effect here and cannot be changed, so that only one is supported.
 const METADATA_VERSION: i16 = 33;
 
+/// Of kraft.version: 1 where voters can be added and removed (KIP-853), which is in a cluster of several nodes.
+const KRAFT_VERSIONS: (i16, i16) = (0, 1);
+
 /// As in Kafka what is at 0 is not among what is finalized.
 fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
     let transactions = transaction_version(ctx.image.features);
+    let kraft = i16::from(ctx.config.is_member());
     for (name, (least, most), level) in [
+        ("kraft.version", KRAFT_VERSIONS, kraft),
         (
             "group.version",
             GROUP_VERSIONS,
@@ -206,6 +212,7 @@ mod tests {
             assert_eq!(
                 supported,
                 [
+                    ("kraft.version", 1),
                     ("group.version", 1),
                     ("metadata.version", 33),
                     ("streams.version", 1),

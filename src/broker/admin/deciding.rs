@@ -9,6 +9,7 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
 use super::handler::Ctx;
+use super::voter_ask::VoterAsk;
 use crate::base::{Leftovers, Now};
 use crate::broker::msg::Called;
 use crate::controller::{Draft, ProducerIdAllocator};
@@ -26,6 +27,8 @@ pub struct Deciding<'a> {
     pub producer_ids: &'a mut ProducerIdAllocator,
     /// This node's replica of the metadata, which leads; `None` only in tests.
     pub quorum: Option<&'a Quorum>,
+    /// Whether the node is one of several, or may be, so that others can have a vote.
+    pub is_member: bool,
     /// When it goes on.
     pub now: Now,
 }
@@ -54,6 +57,8 @@ pub trait Decision: Debug + Send {
 pub enum Decided {
     /// There is more to be decided.
     Partly,
+    /// It is a change of the voters, which the quorum makes.
+    Voters(Box<VoterAsk>),
     /// It is made.
     Whole {
         /// Whether the draft is to become true.

@@ -16,6 +16,7 @@ use super::handler::{reply, to_wire};
 use crate::base::{ErrorCode, Leftovers, Mono, NodeId, Now, TopicId};
 use crate::broker::msg::Called;
 use crate::config::BrokerConfig;
+use crate::controller::Image;
 use crate::quorum::{EntryIndex, ReplicaStanding, Standing};
 use crate::wire::{self, RequestHeader, WireError};
 
@@ -48,7 +49,7 @@ impl Decision for Describing {
         let standing = cx.quorum.and_then(|quorum| quorum.standing(cx.now.mono));
         let request = std::mem::take(&mut self.request);
         let standing = (standing.as_ref(), self.header.version);
-        let response = respond(request, standing, cx.ctx.config, cx.now);
+        let response = respond(request, standing, (cx.ctx.config, cx.ctx.image), cx.now);
         let frame = reply::<DescribeQuorumRequest>(&self.header, &response)?;
         Ok(Decided::Whole {
             commits: false,
@@ -63,7 +64,7 @@ impl Decision for Describing {
 fn respond(
     request: DescribeQuorumRequest,
     (standing, version): (Option<&Standing>, i16),
-    config: &BrokerConfig,
+    (config, image): (&BrokerConfig, &Image),
     now: Now,
 ) -> DescribeQuorumResponse {
     let mut response = DescribeQuorumResponse::default();
@@ -94,7 +95,7 @@ fn respond(
     response.topics = topics.collect();
     if let Some(standing) = standing.filter(|_| is_it && version >= 2) {
         let voters = standing.voters.iter().map(|voter| voter.replica.node);
-        response.nodes = voters.map(|node| listeners(node, config)).collect();
+        response.nodes = voters.map(|node| listeners(node, config, image)).collect();
     }
     response
 }
@@ -145,12 +146,18 @@ fn state(standing: &ReplicaStanding, version: i16, now: Now) -> ReplicaState {
     state
 }
 
-/// Where a voter listens for other nodes, as this node's configuration says.
-fn listeners(node: NodeId, config: &BrokerConfig) -> Node {
+/// Where a voter listens for other nodes, as it has registered, or as this node's configuration says.
+fn listeners(node: NodeId, config: &BrokerConfig, image: &Image) -> Node {
     let mut listener = Listener::default();
-    if let Some(voter) = config.voters().into_iter().find(|it| it.node == node) {
-        let names = config.controller_listeners.first();
-        listener.name = names.map_or("CONTROLLER", |it| &it.name).into();
+    let by = config.controller_listeners.first();
+    let known = image.brokers.get(node);
+    let known = known.into_iter().flat_map(|broker| &broker.addresses);
+    let mut known = known.filter(|it| by.is_some_and(|by| by.name == it.listener));
+    if let Some(reached) = known.next() {
+        listener.name = reached.listener.as_str().into();
+        (listener.host, listener.port) = (reached.host.as_str().into(), reached.port);
+    } else if let Some(voter) = config.voters().into_iter().find(|it| it.node == node) {
+        listener.name = by.map_or("CONTROLLER", |it| &it.name).into();
         (listener.host, listener.port) = (voter.host.into(), voter.port);
     } else {
         let (host, port) = config.advertised(0);
@@ -222,7 +229,7 @@ mod tests {
         respond(
             request(topics),
             (standing, 2),
-            &BrokerConfig::default(),
+            (&BrokerConfig::default(), &Image::default()),
             now,
         )
     }
@@ -254,7 +261,8 @@ mod tests {
         for version in 0..=2 {
             let (all, config) = (standing(), BrokerConfig::default());
             let asked = request(&[(TOPIC, &[0])]);
-            let response = respond(asked, (Some(&all), version), &config, Now::default());
+            let known = (&config, &Image::default());
+            let response = respond(asked, (Some(&all), version), known, Now::default());
             let frame = wire::encode_response(1, version, &response).unwrap();
             let read = decode_response::<DescribeQuorumRequest>(frame.slice(4..), version);
             let partition = &read.unwrap().1.topics[0].partitions[0];

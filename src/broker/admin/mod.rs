@@ -28,9 +28,11 @@ mod list_partition_reassignments;
 mod listing;
 mod metadata;
 mod once;
+mod raft_voters;
 #[cfg(test)]
 pub(in crate::broker) mod testing;
 mod unregister_broker;
+mod voter_ask;
 
 pub use alter_configs::alter_configs;
 pub use alter_partition::{
@@ -56,4 +58,6 @@ pub use list_config_resources::list_config_resources;
 pub use list_partition_reassignments::list_partition_reassignments;
 pub use listing::{List, list};
 pub use metadata::{metadata, metadata_after_creation};
+pub use raft_voters::{add_raft_voter, remove_raft_voter};
 pub use unregister_broker::unregister_broker;
+pub use voter_ask::VoterAsk;

@@ -13,6 +13,7 @@ use crate::controller::testing::{self, node_of};
 use crate::controller::{
     Change, Draft, Image, ImageRecords, MetadataRecord, ProducerIdAllocator, RecordListReader,
 };
+use crate::quorum::Quorum;
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, StrBytes, WireError, parse_header};
 
@@ -25,6 +26,8 @@ pub(in crate::broker) struct Cluster {
     pub(in crate::broker) committed: usize,
     rng: Rng,
     producer_ids: ProducerIdAllocator,
+    /// The replica of the metadata that decides, where that counts.
+    pub quorum: Option<Quorum>,
 }
 
 fn frame(called: Called) -> Bytes {
@@ -66,6 +69,7 @@ impl Cluster {
             committed: 0,
             rng: Rng::new(3),
             producer_ids: ProducerIdAllocator::default(),
+            quorum: None,
         }
     }
 
@@ -148,10 +152,18 @@ impl Cluster {
         let mut ids = std::mem::take(&mut self.producer_ids);
         let decided = loop {
             let mut cx = Deciding {
-                ctx: self.ctx(),
+                ctx: Ctx {
+                    image: &self.image,
+                    config: &self.config,
+                    listener: 0,
+                    now: Mono::default(),
+                    rng: &mut self.rng,
+                    brokers: &self.brokers,
+                },
                 draft: &mut draft,
                 producer_ids: &mut ids,
-                quorum: None,
+                quorum: self.quorum.as_ref(),
+                is_member: self.quorum.is_some(),
                 now: Now::default(),
             };
             match decision.go_on(&mut cx, &mut 3).unwrap() {

@@ -64,18 +64,23 @@ impl Control {
                     node: facts.node,
                     directory: facts.directory,
                 };
-                self.others.up(there);
-                if !self.others.votes(facts.node) {
-                    self.others.tell_voters(facts.node);
-                    self.quorum_input(QuorumInput::Observer(there, true), owner, fx);
+                let before = self.others.up(there);
+                let quorum = self.metadata.quorum.as_ref();
+                let known =
+                    quorum.map(|it| (it.quorum().committed_voters(), &self.metadata.committed));
+                self.others.tell_voters(facts.node, known);
+                // Whoever has no vote gets the log all the same, and one that has one now may have none later.
+                if let Some(before) = before {
+                    self.quorum_input(QuorumInput::Observer(before, false), owner, fx);
                 }
+                self.quorum_input(QuorumInput::Observer(there, true), owner, fx);
                 if let Some(sitting) = self.sitting() {
                     self.others.say(facts.node, NodeSaid::Sits(sitting));
                 }
                 self.form(owner, fx);
             }
             PeerEvent::Down(node, _) => {
-                if let Some(there) = self.others.down(node).filter(|_| !self.others.votes(node)) {
+                if let Some(there) = self.others.down(node) {
                     self.quorum_input(QuorumInput::Observer(there, false), owner, fx);
                 }
                 self.forgotten_by(node, fx);
@@ -104,7 +109,10 @@ impl Control {
     pub(super) fn next_said(&mut self) -> Option<(NodeId, Bytes)> {
         if let Some(quorum) = &mut self.metadata.quorum {
             while let Some(message) = quorum.next_message() {
-                self.others.say(message.to.node, NodeSaid::Quorum(message));
+                // One whose store was made anew does not take what is for the one before.
+                if self.others.is_there(message.to) {
+                    self.others.say(message.to.node, NodeSaid::Quorum(message));
+                }
             }
         }
         self.others.next_said()
@@ -182,7 +190,7 @@ impl Control {
             replica: self.me,
             knows: Knows::Formed(Formed {
                 cluster: cluster.into(),
-                voters: quorum.voters().clone(),
+                voters: quorum.quorum().committed_voters().clone(),
             }),
         })
     }

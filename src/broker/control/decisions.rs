@@ -57,12 +57,14 @@ impl Making {
             ToDecide::Client(call) => call.listener,
             ToDecide::Inside(_) => 0,
         };
+        let is_member = metadata.membership.is_some();
         let (ctx, quorum) = metadata.ctx(&self.config, listener, now.mono);
         let mut cx = Deciding {
             ctx,
             draft: &mut self.draft,
             producer_ids,
             quorum,
+            is_member,
             now,
         };
         self.decision.go_on(&mut cx, left)

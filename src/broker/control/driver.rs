@@ -18,7 +18,7 @@ use crate::broker::peers::OwnTime;
 use crate::controller::{METADATA_LOG, METADATA_SNAPSHOT_LOG};
 use crate::quorum::{
     Declined, EntryId, EntryIndex, Quorum, QuorumConfig, QuorumEntry, QuorumInput, QuorumMessage,
-    QuorumRole, Ready, ReplicaKey, Restored, SnapshotMark, Voters,
+    QuorumRole, Ready, ReplicaKey, Restored, SnapshotMark, VoterChange,
 };
 use crate::store::DiskError;
 
@@ -41,6 +41,10 @@ pub enum Happened {
     Leads(LeaderEpoch),
     /// It does not lead any more.
     Follows,
+    /// A change of the voters is on its way, as this entry, or given up.
+    Changed(Result<EntryId, Declined>),
+    /// The voters that this entry names are committed.
+    VotersCommitted(EntryId),
 }
 
 /// See the module.
@@ -186,6 +190,21 @@ impl QuorumDriver {
         Ok(proposed)
     }
 
+    /// Begins a change of the voters, which [`Happened::Changed`] says the end of.
+    ///
+    /// # Errors
+    /// It is not begun.
+    pub fn change(
+        &mut self,
+        change: VoterChange,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), Declined> {
+        self.quorum.change(fx.now.mono, change)?;
+        self.do_all(owner, fx);
+        Ok(())
+    }
+
     /// What has happened next.
     pub fn next(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Option<Happened> {
         if self.happened.is_empty() && self.more {
@@ -215,11 +234,6 @@ impl QuorumDriver {
     /// The replica itself.
     pub const fn quorum(&self) -> &Quorum {
         &self.quorum
-    }
-
-    /// Who has a vote, as far as it is known.
-    pub fn voters(&self) -> &Voters {
-        self.quorum.voters()
     }
 
     /// Who leads, as far as it is known.
@@ -360,6 +374,9 @@ impl QuorumDriver {
             }
             _ => self.messages.extend(ready.messages_when_durable),
         }
+        let changed = ready.changed.map(|(_, outcome)| Happened::Changed(outcome));
+        let committed = ready.voters_committed.map(Happened::VotersCommitted);
+        self.happened.extend(changed.into_iter().chain(committed));
         let installed = ready.installed.map(Happened::Installed);
         let committed = ready.committed.into_iter().map(Happened::Committed);
         self.happened.extend(installed.into_iter().chain(committed));

@@ -131,7 +131,13 @@ impl Machine {
         (config, here): (Arc<BrokerConfig>, Vec<Directory>),
         cluster: Option<ClusterSetup>,
     ) -> Self {
-        let seed = config.node().0 as u64;
+        // A process on another disk draws other numbers.
+        let set = here[0]
+            .id
+            .0
+            .first_chunk()
+            .map_or(0, |set| u64::from_be_bytes(*set));
+        let seed = config.node().0 as u64 + set / 64;
         let mut machine = Self {
             owner: Owner::new(ShardId(0), Arc::clone(&config), vec![slot]),
             control: Control::new(config, 1, here, cluster.as_ref(), seed),
@@ -166,13 +172,18 @@ impl Machine {
 
     /// One of nodes 1 to `nodes`, with a new store and not started.
     pub fn node(node: i32, nodes: i32) -> Self {
+        Self::node_of(node, nodes, node as u64)
+    }
+
+    /// The same, whose stores were made as this set.
+    pub fn node_of(node: i32, nodes: i32, set: u64) -> Self {
         let (slot, ops) = format_store(StoreId(0), store_config(), 1);
         let mut file = File::default();
         ops.iter().for_each(|op| file.perform(op));
         let mut config = BrokerConfig::default();
         config.set("node.id", &node.to_string()).expect("a setting");
         let here = Directory {
-            id: DirectoryId::new(node as u64, StoreId(0)),
+            id: DirectoryId::new(set, StoreId(0)),
             shard: ShardId(0),
         };
         let others: Vec<NodeId> = (1..=nodes).filter(|it| *it != node).map(NodeId).collect();
@@ -203,6 +214,7 @@ impl Machine {
         let me = facts(NodeId(node), here[0].id);
         let mut cluster = ClusterSetup::of_voters(me, others.map(address).collect());
         cluster.observes = true;
+        cluster.may_vote = false;
         cluster.reached = Some(BrokerAddress {
             listener: "C".to_owned(),
             host: format!("node-{node}"),

@@ -57,6 +57,10 @@ pub enum CommittedTurn {
     Leads,
     /// It does not any more.
     Follows,
+    /// A change of the voters is on its way, as this entry, or given up.
+    Changed(Result<EntryId, Declined>),
+    /// The voters that this entry names are committed.
+    VotersCommitted(EntryId),
 }
 
 /// See the module.
@@ -359,6 +363,12 @@ impl Metadata {
                 }
                 Some(Happened::SnapshotWanted(mark)) => {
                     return Ok(Some(CommittedTurn::Snapshot(mark)));
+                }
+                Some(Happened::Changed(outcome)) => {
+                    return Ok(Some(CommittedTurn::Changed(outcome)));
+                }
+                Some(Happened::VotersCommitted(id)) => {
+                    return Ok(Some(CommittedTurn::VotersCommitted(id)));
                 }
                 Some(Happened::Installed(mark)) => {
                     return Ok(Some(CommittedTurn::Installed(mark)));

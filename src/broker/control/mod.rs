@@ -19,6 +19,7 @@ mod forwarding;
 pub mod growth;
 #[cfg(test)]
 mod install_tests;
+mod leads;
 mod life;
 mod load;
 mod logs;
@@ -42,6 +43,10 @@ mod sending;
 mod snapshot;
 #[cfg(test)]
 pub mod testing;
+mod voters;
+#[cfg(test)]
+mod voters_tests;
+mod voting;
 mod writes;
 
 use std::collections::BTreeSet;
@@ -77,6 +82,7 @@ use queue::{CallQueue, CallTurn, ToDecide};
 use room::Room;
 use sending::SnapshotSending;
 use snapshot::{SnapshotWriter, SnapshotWritten};
+use voting::VoterChanging;
 
 /// A snapshot that is being written down.
 #[derive(Debug)]
@@ -174,6 +180,8 @@ pub struct Control {
     has_left: (u64, bool),
     /// Logs that shards have found, to be noted when nothing is being decided.
     strays: BTreeSet<LogId>,
+    /// The change of the voters that is being made, and who waits for it.
+    voting: Option<VoterChanging>,
 }
 
 impl Control {
@@ -223,6 +231,7 @@ impl Control {
             leaves: false,
             has_left: (0, false),
             strays: BTreeSet::new(),
+            voting: None,
         }
     }
 
@@ -365,6 +374,7 @@ impl Control {
     /// The shard is to stop: if this node leads, another one is to.
     pub fn stop(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.leaves_at = fx.now.mono.plus_ms(RESIGNED_WITHIN_MS);
+        self.voters_unknown(fx);
         if let Some(quorum) = &mut self.metadata.quorum
             && !self.others.is_alone()
         {
@@ -405,6 +415,11 @@ impl Control {
             let (metadata, ids) = (&mut self.metadata, &mut self.producer_ids);
             match making.go_on(metadata, ids, &mut self.left, fx.now) {
                 Ok(Decided::Partly) => self.making = Some(making),
+                Ok(Decided::Voters(ask)) => {
+                    making.decision.leave(&mut self.metadata.leftovers);
+                    self.change_voters(making.turn.req, *ask, owner, fx);
+                    self.next_waiting(making.turn.waited);
+                }
                 Ok(Decided::Whole {
                     commits,
                     reply,
@@ -461,6 +476,8 @@ impl Control {
                     self.begin_deciding(owner, fx)?;
                 }
                 CommittedTurn::Follows => self.resign(fx),
+                CommittedTurn::Changed(outcome) => self.voters_changed(outcome, fx),
+                CommittedTurn::VotersCommitted(id) => self.voters_committed(id, fx),
             }
         }
         if std::mem::take(&mut self.metadata.alters_elections) {
@@ -470,70 +487,6 @@ impl Control {
             self.begin_deciding(owner, fx)?;
         }
         Ok(())
-    }
-
-    /// This node decides from now on, once what it has to say about itself is committed.
-    fn begin_deciding(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Result<(), String> {
-        self.begins_late = false;
-        let records = self.metadata.first_start()?;
-        if records.is_empty() {
-            if self.others.is_alone() {
-                self.metadata.publish_current(fx);
-            }
-            return Ok(());
-        }
-        match self.metadata.commit_quietly(records, owner, fx)? {
-            // It leads no more, and is about to be told so.
-            Ok(()) | Err(Declined::NotLeader { .. }) => Ok(()),
-            Err(Declined::Full) => {
-                self.begins_late = true;
-                Ok(())
-            }
-            Err(declined) => Err(format!("metadata cannot be committed: {declined:?}")),
-        }
-    }
-
-    /// This node does not decide any more: whoever waits for that is told.
-    fn resign(&mut self, fx: &mut Fx<'_>) {
-        (self.begins_late, self.is_declined) = (false, false);
-        self.members.resign();
-        self.producer_ids = ProducerIdAllocator::default();
-        if let Some(making) = self.making.take() {
-            making.decision.leave(&mut self.metadata.leftovers);
-            self.queue.push_front(making.turn);
-        }
-        // Who leads now decides on what waits, where that is known, and once more on what may be lost.
-        for then in self.metadata.forget_decided() {
-            if let Then::Answer(req, _) = then {
-                self.not_controller(req, fx);
-            }
-        }
-        for turn in self.queue.drain() {
-            match turn.call {
-                ToDecide::Client(call) if !self.others.is_alone() => {
-                    self.queue.push(turn.req, ToDecide::Client(call));
-                }
-                _ => self.not_controller(turn.req, fx),
-            }
-        }
-        self.resign_waiting(fx);
-    }
-
-    /// The same for who waits for room, but for the one that stores are asked for.
-    fn resign_waiting(&mut self, fx: &mut Fx<'_>) {
-        while let Some((req, _)) = self.metadata.rooms.next() {
-            self.not_controller(req, fx);
-        }
-    }
-
-    /// This node does not decide what a request asks for, or what it has decided was not committed: whoever decides now
-    /// is asked. Where there is nobody else its connection is closed, as that of a broker which is gone.
-    fn not_controller(&self, req: ReqRef, fx: &mut Fx<'_>) {
-        if self.others.is_alone() {
-            let why = "this node is not the controller any more".to_owned();
-            return refuse(req, why, fx);
-        }
-        answer(req, Called::Again, fx);
     }
 
     /// Goes on with a snapshot.
@@ -740,10 +693,11 @@ impl Control {
         if let Err(why) = self.others.may_join(&restored) {
             return fx.out.push(fatal::metadata(why));
         }
+        self.tell_of_vote(&restored);
         match QuorumDriver::start(self.me, restored, settings, owner, fx) {
             Ok(mut quorum) => {
-                for observer in self.others.observers() {
-                    quorum.step(QuorumInput::Observer(observer, true), owner, fx);
+                for there in self.others.there() {
+                    quorum.step(QuorumInput::Observer(there, true), owner, fx);
                 }
                 self.metadata.quorum = Some(quorum);
             }

@@ -8,8 +8,8 @@ use crate::base::{LeaderEpoch, NodeId};
 use crate::controller::BrokerAddress;
 use crate::controller::testing::broker;
 use crate::quorum::{
-    EntryId, EntryIndex, Formed, Knows, Payload, QuorumEntry, QuorumMessage, ReplicaKey, Says,
-    Sitting, Voters,
+    EntryId, EntryIndex, Formed, Knows, Payload, QuorumEntry, QuorumMessage, ReplicaKey, Restored,
+    Says, Sitting, Voters,
 };
 
 /// A replica of another node, or that of this one, which is node 4.
@@ -110,7 +110,7 @@ fn an_observer_begins_when_a_voter_says_who_votes_and_acknowledges_what_it_is_se
 }
 
 #[test]
-fn one_that_has_a_vote_does_not_start_as_an_observer() {
+fn one_that_has_a_vote_keeps_it_whatever_its_roles_are_and_says_so() {
     let mut machine = Machine::one_of_several(&[NodeId(2), NodeId(3)]);
     machine.start();
     let me = ReplicaKey {
@@ -126,9 +126,29 @@ fn one_that_has_a_vote_does_not_start_as_an_observer() {
     }
     machine.settle();
     assert!(has_quorum(&machine));
-    let why = Machine::restart_as_observer(machine.file.clone(), 1, 3).err();
-    let why = why.expect("it is refused");
-    assert!(why.contains("the broker role alone"), "{why}");
+    let again = Machine::restart_as_observer(machine.file.clone(), 1, 3);
+    let again = again.as_ref().expect("it starts");
+    let quorum = again.control.metadata.quorum.as_ref().unwrap();
+    assert!(quorum.quorum().voters().contains(me));
+    let doubts = |restored: &Restored| {
+        let others = &again.control.others;
+        others.doubts(restored, again.committed()).join("\n")
+    };
+    let said = doubts(&Restored::empty(quorum.quorum().voters().clone()));
+    assert!(said.contains("the broker role alone"), "{said}");
+    // Others have a vote in its place, or nobody knows where they are.
+    let with = |one, other| Voters::new([key(2), key(3), one, other]).unwrap();
+    let lost = ReplicaKey {
+        node: NodeId(1),
+        ..key(7)
+    };
+    let said = doubts(&Restored::empty(with(lost, key(9))));
+    assert!(said.contains("its disk was lost"), "{said}");
+    let said = doubts(&Restored::empty(with(me, key(9))));
+    assert!(
+        said.contains("where nodes [NodeId(9)] are") || said.contains("where nodes [9] are"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The other nodes, as the control shard of this one knows them: who answers at the address of each, what it says of a
-//! quorum that forms, and what is to be said to it. The voters are those that the configuration names; an observer may
-//! have been told no more than where to ask. All others observe, and are known when they have come, or registered.
+//! quorum that forms, and what is to be said to it. The first voters are those that the configuration names; an
+//! observer may have been told no more than where to ask. Who votes from then on the metadata say, and the configuration
+//! no more than where those are that it names: all others are known when they have come, or registered.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use super::said::NodeSaid;
+use super::voting::how_to_vote_again;
 use crate::base::limits::FORMING_TELL_MS;
 use crate::base::{Mono, NodeId};
 use crate::broker::peers::{ClusterSetup, PeerAddress};
@@ -67,8 +69,8 @@ impl Others {
         self.setup.is_none()
     }
 
-    /// Whether the configuration says that another node has a vote.
-    pub fn votes(&self, node: NodeId) -> bool {
+    /// Whether the configuration says where another node is, as that of a voter.
+    fn names(&self, node: NodeId) -> bool {
         self.setup.as_ref().is_some_and(|setup| setup.names(node))
     }
 
@@ -76,18 +78,34 @@ impl Others {
         self.setup.as_ref().is_some_and(|setup| setup.observes)
     }
 
-    /// Those who are there and have no vote.
-    pub fn observers(&self) -> Vec<ReplicaKey> {
+    /// Those who are there.
+    pub fn there(&self) -> Vec<ReplicaKey> {
         let there = self.known.values().filter_map(|other| other.there);
-        there.filter(|it| !self.votes(it.node)).collect()
+        there.collect()
     }
 
-    /// Tells a node where the voters are, if this is one of them.
-    pub fn tell_voters(&mut self, node: NodeId) {
-        let setup = self.setup.as_ref().filter(|setup| !setup.observes);
-        if let Some(others) = setup.map(|setup| setup.others.clone()) {
-            self.say(node, NodeSaid::Nodes(others));
+    /// Tells a node where the voters are, if this is one of them: by its configuration, or as these are and brokers are
+    /// registered, once there is a quorum.
+    pub fn tell_voters(&mut self, node: NodeId, known: Option<(&Voters, &Image)>) {
+        let Some(setup) = &self.setup else {
+            return;
+        };
+        let votes = match known {
+            Some((voters, _)) => voters.contains(self.me),
+            None => !setup.observes,
+        };
+        if self.names(node) || !votes {
+            return;
         }
+        let mut addresses = setup.others.clone();
+        if let Some((voters, image)) = known {
+            let others = voters.iter().map(|voter| voter.node);
+            let others = others.filter(|it| *it != self.me.node && *it != node);
+            addresses = others
+                .filter_map(|it| setup.address_of(it, image))
+                .collect();
+        }
+        self.say(node, NodeSaid::Nodes(addresses));
     }
 
     /// A voter says where the others are.
@@ -124,46 +142,68 @@ impl Others {
         self.to_know.pop_front()
     }
 
-    /// Whether this replica can begin with what its disk has: a voter has to have a vote, and to know where the others
-    /// are; an observer has none.
+    /// Whether this replica can begin with what its disk has. One that stands alone has to be the only voter: nobody
+    /// else would be heard.
     ///
     /// # Errors
     /// What is wrong, for people.
     pub fn may_join(&self, restored: &Restored) -> Result<(), String> {
-        let (me, newest) = (self.me, restored.entries.iter().rev());
-        let newest = newest.filter_map(|entry| match &entry.payload {
-            Payload::Voters(voters) => Some(voters),
-            Payload::LeaderChange | Payload::Records(_) => None,
-        });
-        let mut voters = newest.chain([&restored.snapshot.voters]);
-        if self.observes() {
-            return match voters.next() {
-                Some(voters) if voters.contains(me) => Err(format!(
-                    "this is {me}, which has a vote by the metadata in its log.dirs ({voters:?}), and process.roles \
-                     gives it the broker role alone: without it the others may lose their majority"
-                )),
-                _ => Ok(()),
-            };
+        let (me, voters) = (self.me, newest_voters(restored));
+        if !self.is_alone() {
+            return Ok(());
         }
-        let Some(voters) = voters.next().filter(|voters| voters.contains(me)) else {
+        if !voters.contains(me) {
             return Err(format!(
                 "this is {me}, which is none of the voters of the metadata in its log.dirs: use the directory that \
                  belongs to this node"
             ));
-        };
-        let nodes = voters.iter().map(|voter| voter.node);
-        let missing = nodes.filter(|node| *node != me.node && !self.votes(*node));
-        let missing: Vec<NodeId> = missing.collect();
-        if missing.is_empty() {
-            if let Some(why) = self.named_in_vain(voters) {
-                tracing::warn!("{why}");
-            }
-            return Ok(());
         }
-        Err(format!(
-            "the metadata is of the voters {voters:?}, and controller.quorum.voters does not say where nodes \
-             {missing:?} are"
-        ))
+        let nodes = voters.iter().map(|voter| voter.node);
+        let missing: Vec<NodeId> = nodes.filter(|node| *node != me.node).collect();
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "the metadata is of the voters {voters:?}, and controller.quorum.voters does not say where nodes \
+                 {missing:?} are"
+            )),
+        }
+    }
+
+    /// What people should know of this replica's vote, by what its disk has: who has one the metadata say, and the
+    /// configuration only where to look for others.
+    pub fn doubts(&self, restored: &Restored, image: &Image) -> Vec<String> {
+        let Some(setup) = &self.setup else {
+            return Vec::new();
+        };
+        let (me, voters) = (self.me, newest_voters(restored));
+        let mut doubts = Vec::new();
+        match voters.iter().find(|voter| voter.node == me.node) {
+            Some(voter) if voter != me => doubts.push(how_to_vote_again(voter, me)),
+            Some(_) if !setup.may_vote => doubts.push(format!(
+                "this is {me}, which has a vote by the metadata, and process.roles gives it the broker role alone: set it \
+                 to broker,controller, or take the vote from it (millracectl cluster voters remove {})",
+                me.node
+            )),
+            None if !setup.observes => doubts.push(format!(
+                "this is {me}, which has no vote by the metadata, whatever controller.quorum.voters says: the voters are \
+                 {voters:?} (millracectl cluster voters add {} gives it one)",
+                me.node
+            )),
+            _ => {}
+        }
+        if voters.contains(me) {
+            let nodes = voters.iter().map(|voter| voter.node);
+            let is_missing = |it: &NodeId| *it != me.node && setup.address_of(*it, image).is_none();
+            let missing: Vec<NodeId> = nodes.filter(is_missing).collect();
+            if !missing.is_empty() {
+                doubts.push(format!(
+                    "the metadata is of the voters {voters:?}, and neither controller.quorum.voters nor the metadata say \
+                     where nodes {missing:?} are: they are heard when they come by themselves"
+                ));
+            }
+        }
+        doubts.extend(self.named_in_vain(voters));
+        doubts
     }
 
     /// What to say if the configuration names voters that have no vote by the metadata.
@@ -178,20 +218,21 @@ impl Others {
         })
     }
 
-    /// Somebody answers at the address of a node.
-    pub fn up(&mut self, there: ReplicaKey) {
+    /// Somebody answers at the address of a node. Returns who did before, if that was somebody else.
+    pub fn up(&mut self, there: ReplicaKey) -> Option<ReplicaKey> {
         let other = Other {
             there: Some(there),
             says: None,
         };
-        self.known.insert(there.node, other);
+        let before = self.known.insert(there.node, other);
         self.tell_at = Mono(0);
+        before?.there.filter(|before| *before != there)
     }
 
     /// Nobody does any more. What was to be said to it is void; who it was.
     pub fn down(&mut self, node: NodeId) -> Option<ReplicaKey> {
         self.to_say.retain(|(to, _)| *to != node);
-        if !self.votes(node) {
+        if !self.names(node) {
             return self.known.remove(&node)?.there;
         }
         let other = self.known.get_mut(&node)?;
@@ -216,6 +257,12 @@ impl Others {
     /// Whether something can be said to a node.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.known.get(&node).is_some_and(|it| it.there.is_some())
+    }
+
+    /// Whether this replica answers at the address of its node.
+    pub fn is_there(&self, replica: ReplicaKey) -> bool {
+        let other = self.known.get(&replica.node);
+        other.is_some_and(|it| it.there == Some(replica))
     }
 
     /// The next thing to be said.
@@ -247,9 +294,12 @@ impl Others {
     /// This node is blank: what it does by what is known of the others. `None`: it waits.
     pub fn form(&mut self, now: Mono) -> Option<Forming> {
         let observes = self.observes();
-        // What other observers know they were told as well.
-        let seats = self.known.iter();
-        let seats = seats.filter(|(node, _)| observes || self.votes(**node));
+        // What other observers know they were told as well. Of a quorum that there is anybody may tell: those whom the
+        // configuration names may have no vote any more.
+        let seats = self.known.iter().filter(|(node, other)| {
+            let is_formed = matches!(other.says, Some(Knows::Formed(_)));
+            observes || is_formed || self.names(**node)
+        });
         let others = seats.map(|(node, other)| Seat {
             node: Some(*node),
             sitting: other.there.zip(other.says.clone()).map(|it| Sitting {
@@ -265,14 +315,6 @@ impl Others {
         let seats: Vec<Seat> = own.into_iter().chain(others).collect();
         let (sees, why) = match forming(self.me, &seats) {
             Ok(Forming::Waits(waits, sees)) => (sees, waits_for(waits, &seats)),
-            Ok(Forming::Observes(formed)) if !observes => {
-                let why = format!(
-                    "this node is none of the voters of cluster {}, and new voters cannot be added yet: with an id that no \
-                     voter has, and the broker role alone, it can observe them",
-                    formed.cluster
-                );
-                (None, why)
-            }
             Ok(forms) => return Some(forms),
             Err(_) if seats.is_empty() => (None, "no controller has answered".to_owned()),
             Err(why) => (None, FormingError::to_string(&why)),
@@ -301,6 +343,16 @@ impl Others {
             knows: Knows::Blank(self.sees.clone()),
         }
     }
+}
+
+/// The voters by what a disk has, committed or not.
+fn newest_voters(restored: &Restored) -> &Voters {
+    let mut newest = restored.entries.iter().rev();
+    let newest = newest.find_map(|entry| match &entry.payload {
+        Payload::Voters(voters) => Some(voters),
+        Payload::LeaderChange | Payload::Records(_) => None,
+    });
+    newest.unwrap_or(&restored.snapshot.voters)
 }
 
 /// What a blank node waits for, for people.

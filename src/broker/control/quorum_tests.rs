@@ -15,7 +15,7 @@ use crate::quorum::ReplicaKey;
 use crate::wire::client::encode_request;
 use crate::wire::{Api, parse_header};
 
-const NODES: i32 = 3;
+pub const NODES: i32 = 3;
 const TOPIC: TopicId = TopicId([1; 16]);
 /// A process that looks at its clock as often as that runs all the time.
 const STEP_MS: u64 = 20;
@@ -25,17 +25,17 @@ fn directory(node: i32) -> DirectoryId {
 }
 
 /// Nodes 1 to 3, each of which hears the others at once.
-struct Nodes {
-    machines: Vec<Machine>,
+pub struct Nodes {
+    pub machines: Vec<Machine>,
     /// What one node would hear of another, if it is kept from it: from, to, what.
     kept: Vec<(i32, i32, NodeSaid)>,
     /// Whom messages of the quorum do not reach.
-    deaf: Option<i32>,
+    pub deaf: Option<i32>,
 }
 
 impl Nodes {
     /// All of them are brokers that may lead.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let machines = (1..=NODES).map(|node| Machine::node(node, NODES)).collect();
         let mut nodes = Self {
             machines,
@@ -61,19 +61,19 @@ impl Nodes {
         panic!("no quorum of three brokers");
     }
 
-    fn of(&mut self, node: i32) -> &mut Machine {
+    pub fn of(&mut self, node: i32) -> &mut Machine {
         &mut self.machines[node as usize - 1]
     }
 
     /// Who leads the quorum.
-    fn leader(&self) -> Option<i32> {
+    pub fn leader(&self) -> Option<i32> {
         let mut nodes = (1..).zip(&self.machines);
         let leader = nodes.find(|(_, machine)| machine.control.metadata.leads());
         leader.map(|(node, _)| node)
     }
 
     /// Time passes, in which all of them run.
-    fn pass(&mut self, ms: u64) {
+    pub fn pass(&mut self, ms: u64) {
         (0..ms / STEP_MS).for_each(|_| self.stand_still(STEP_MS));
     }
 
@@ -92,7 +92,7 @@ impl Nodes {
     }
 
     /// Lets everything happen, and everybody hear what is said.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         loop {
             let mut said = std::mem::take(&mut self.kept);
             for (node, machine) in (1..).zip(&mut self.machines) {
@@ -158,7 +158,7 @@ impl Nodes {
     }
 
     /// What a node was answered since the last time.
-    fn answers(&mut self, node: i32) -> Vec<(u64, Result<Called, String>)> {
+    pub fn answers(&mut self, node: i32) -> Vec<(u64, Result<Called, String>)> {
         std::mem::take(&mut self.of(node).answers)
     }
 }

@@ -32,6 +32,8 @@ pub fn timed_out(call: &ControlCall) -> Option<Result<Bytes, String>> {
         INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs,
         DESCRIBE_QUORUM => describe_quorum,
         UNREGISTER_BROKER => unregister_broker,
+        ADD_RAFT_VOTER => add_raft_voter,
+        REMOVE_RAFT_VOTER => remove_raft_voter,
         key => return Some(Err(format!("API key {key} is answered by nobody in time"))),
     };
     if call.body.len() > REFUSED_BYTES_MAX {
@@ -55,6 +57,8 @@ const ELECT_LEADERS: i16 = 43;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
 const DESCRIBE_QUORUM: i16 = 55;
 const UNREGISTER_BROKER: i16 = 64;
+const ADD_RAFT_VOTER: i16 = 80;
+const REMOVE_RAFT_VOTER: i16 = 81;
 
 fn refused<Q: RequestResponsePair>(
     call: &ControlCall,
@@ -183,6 +187,22 @@ fn elect_leaders(call: &ControlCall) -> Answer {
 fn unregister_broker(call: &ControlCall) -> Answer {
     refused(call, |_: kw::UnregisterBrokerRequest| {
         let mut response = kw::UnregisterBrokerResponse::default();
+        (response.error_code, response.error_message) = outcome();
+        response
+    })
+}
+
+fn add_raft_voter(call: &ControlCall) -> Answer {
+    refused(call, |_: kw::AddRaftVoterRequest| {
+        let mut response = kw::AddRaftVoterResponse::default();
+        (response.error_code, response.error_message) = outcome();
+        response
+    })
+}
+
+fn remove_raft_voter(call: &ControlCall) -> Answer {
+    refused(call, |_: kw::RemoveRaftVoterRequest| {
+        let mut response = kw::RemoveRaftVoterResponse::default();
         (response.error_code, response.error_message) = outcome();
         response
     })

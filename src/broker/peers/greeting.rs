@@ -23,8 +23,10 @@ pub struct ClusterSetup {
     pub me: NodeFacts,
     /// The voters of the configuration, without this node.
     pub others: Vec<PeerAddress>,
-    /// Whether this node has no vote.
+    /// Whether the configuration gives this node no vote: those that vote may give it one.
     pub observes: bool,
+    /// Whether it has the controller role, as who votes should.
+    pub may_vote: bool,
     /// Where it finds voters that the configuration does not name: host and port each.
     pub servers: Vec<(String, u16)>,
     /// Where other nodes reach this one, by which listener.
@@ -42,6 +44,7 @@ impl ClusterSetup {
             me,
             others,
             observes: false,
+            may_vote: true,
             servers: Vec::new(),
             reached: None,
         }
@@ -138,8 +141,8 @@ impl ClusterSetup {
         // One that was not told who the voters are takes those that there are.
         if !self.names(theirs) && !observes && !self.others.is_empty() {
             let text = format!(
-                "node {theirs} is not in controller.quorum.voters of node {mine}: name it there, or let it have the \
-                 broker role alone"
+                "node {theirs} is not in controller.quorum.voters of node {mine}: let it not name itself there, but give \
+                 it controller.quorum.bootstrap.servers alone; those that vote can give it a vote then"
             );
             return Err((PeerRefusal::NoMember, text));
         }

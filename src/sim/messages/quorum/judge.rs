@@ -1,6 +1,6 @@
 //! The users of the model, who are its judge: what they are told, and what becomes known of the nodes, must agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::machine::{Fact, Member, Said, Value, first_voters, node_of, value_of};
 use crate::base::{LeaderEpoch, Rng};
@@ -45,6 +45,8 @@ pub struct Judge {
     places: BTreeMap<Value, u64>,
     /// Who has a vote, by the newest entry that says so.
     in_force: (u64, Voters),
+    /// Replicas that were asked to be given one, and had none in the beginning.
+    added: BTreeSet<ReplicaKey>,
     /// By node: which replica it is, and how far it has applied.
     nodes: Vec<(Option<ReplicaKey>, u64)>,
     /// By node: its log, as far as it is durable.
@@ -93,6 +95,7 @@ impl Judge {
             entries: BTreeMap::new(),
             places: BTreeMap::new(),
             in_force: (0, first_voters(voters)),
+            added: BTreeSet::new(),
             nodes: vec![(None, 0); nodes],
             logs: vec![(EntryId::default(), Vec::new()); nodes],
             told: 0,
@@ -119,9 +122,14 @@ impl Judge {
         }
     }
 
-    /// What should be done about voters: one that is no replica any more goes, one that is missing comes.
-    fn change(&self, rng: &mut Rng) -> Option<VoterChange> {
+    /// What should be done about voters: one that is no replica any more goes, one that is missing comes. An observer
+    /// is one of them for a while where others are removed.
+    fn change(&mut self, rng: &mut Rng) -> Option<VoterChange> {
         let all = &self.in_force.1;
+        let fourth = all.iter().find(|voter| node_of(*voter) >= self.voters);
+        if let Some(voter) = fourth.filter(|_| self.is_calm || rng.chance(1, 10)) {
+            return Some(VoterChange::Remove(voter));
+        }
         for (node, (replica, _)) in self.nodes[..self.voters].iter().enumerate() {
             let replica = (*replica)?;
             match all.iter().find(|voter| node_of(*voter) == node) {
@@ -132,6 +140,11 @@ impl Judge {
         }
         let removes = self.removes && !self.is_calm && rng.chance(1, 20);
         let any = rng.below(all.len() as u64) as usize;
+        if removes && fourth.is_none() && rng.chance(1, 2) {
+            let replica = self.nodes[self.voters].0?;
+            self.added.insert(replica);
+            return Some(VoterChange::Add(replica));
+        }
         removes.then(|| VoterChange::Remove(all.iter().nth(any).expect("a voter")))
     }
 
@@ -202,7 +215,7 @@ impl Judge {
             }
             Fact::Unreadable(error) => return broken("WhatIsWrittenIsRead", (node, error)),
             Fact::Elected(term, replica) => {
-                if node >= self.voters {
+                if node >= self.voters && !self.added.contains(&replica) {
                     return broken("ObserversNeverLead", (node, term));
                 }
                 self.leader = node;

@@ -49,7 +49,7 @@ pub enum Said {
     Committed(Value, EntryId),
     /// To the user: not here, perhaps there.
     Refused(Value, Option<usize>),
-    /// To a voter: this replica is there, and has no vote.
+    /// To another node: this replica is there, and may have no vote.
     Observes(ReplicaKey),
     /// A user wants other voters.
     Change(VoterChange),
@@ -486,12 +486,11 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             effects.extend(self.step(now, QuorumInput::Fetched(None)));
         }
         self.fetch(&mut effects);
-        if let Kind::Whole(quorum) = &self.kind
-            && !quorum.voters().contains(self.me)
-        {
-            let to = (0..VOTERS).filter(|voter| *voter != node_of(self.me));
-            let observes = |voter| Effect::Send(End::Node(voter), Said::Observes(self.me));
-            effects.extend(to.map(observes));
+        if let Kind::Whole(_) = &self.kind {
+            // Also one that has a vote, as far as it knows: it may have lost it, or the observer may have one.
+            let to = (0..=VOTERS).filter(|node| *node != node_of(self.me));
+            let is_there = |node| Effect::Send(End::Node(node), Said::Observes(self.me));
+            effects.extend(to.map(is_there));
         }
         effects
     }
