@@ -1,7 +1,7 @@
 //! The other nodes, as the control shard of this one knows them: who answers at the address of each, what it says of a
 //! quorum that forms, and what is to be said to it. The first voters are those that the configuration names; an
-//! observer may have been told no more than where to ask. Who votes from then on the metadata say, and the configuration
-//! no more than where those are that it names: all others are known when they have come, or registered.
+//! observer may have been told no more than where to ask. Who votes from then on the metadata say, and the
+//! configuration no more than where those are that it names: all others are known when they have come, or registered.
 
 use std::collections::{BTreeMap, VecDeque};
 
