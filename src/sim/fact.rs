@@ -145,6 +145,25 @@ pub enum Fact<'a> {
         /// Committed, or aborted.
         commits: bool,
     },
+    /// A transaction is to commit its number as an offset of a group, unless it is given up.
+    Moving {
+        /// The transaction.
+        transaction: u64,
+        /// The group: transactions of one have growing numbers.
+        group: u32,
+    },
+    /// That is part of it now.
+    Moved {
+        /// The transaction.
+        transaction: u64,
+    },
+    /// What transactions have committed for a group, while nothing goes wrong and none is going on; -1 is nothing.
+    MovedRead {
+        /// The group.
+        group: u32,
+        /// The offset.
+        offset: i64,
+    },
     /// Somebody has read what is committed: these are its records.
     ReadCommitted {
         /// The partition.
@@ -395,6 +414,8 @@ impl Fact<'_> {
                 true => What::TransactionCommitted,
                 false => What::TransactionAborted,
             },
+            Self::Moved { .. } => What::OffsetMoved,
+            Self::MovedRead { .. } => What::MovedRead,
             Self::ReadCommitted { .. } => What::ReadCommitted,
             Self::Deleted { .. } => What::Deleted,
             Self::Committed { .. } => What::Committed,

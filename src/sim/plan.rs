@@ -151,6 +151,8 @@ impl Shape {
                     shutdown: pick(rng, &[0, 1000]),
                     cut: pick(rng, &[0, 100, 500]),
                     shut: pick(rng, &[0, 300, 1500]),
+                    disk_error: pick(rng, &[0, 0, 0, 500]),
+                    read_error: pick(rng, &[0, 0, 50]),
                     ..Faults::default()
                 };
             }

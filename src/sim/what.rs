@@ -179,6 +179,10 @@ kinds! {
     TransactionAborted: 0,
     /// A transaction was given up: its producer was fenced, or too slow.
     TransactionGivenUp: 0,
+    /// A transaction took an offset of a group in.
+    OffsetMoved: 0,
+    /// What transactions have committed for a group was read in the end.
+    MovedRead: 0,
     /// What is committed was read.
     ReadCommitted: 0,
     /// A reader came upon offsets that compaction has left out.

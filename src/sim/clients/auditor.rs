@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::client::Ctx;
-use super::committer::{fetch_commit, fetched_commit};
+use super::committer::{STABLE_FROM, fetch_commit, fetch_stable, fetched_commit};
 use super::consumer::{list_offsets, listed_offset};
 use super::fetching::{COMMITTED_FROM, Limits, fetch, read, read_committed};
 use super::finding::{ask_identity, described, group_name, looks_again};
@@ -22,6 +22,8 @@ enum Task {
     Read(Place, i64, i64),
     Latest(Place),
     Commit(u32, Place),
+    /// What transactions have committed for a group.
+    Moved(u32, Place),
     /// What is committed, from an offset on.
     Committed(Place, i64),
 }
@@ -51,6 +53,8 @@ impl Auditor {
         let transacted = ctx.shared.places(transacted).into_iter();
         let commits = ctx.shared.commits.keys();
         todo.extend(commits.map(|(group, at)| Task::Commit(*group, *at)));
+        let moves = ctx.shared.moves.iter();
+        todo.extend(moves.map(|(group, at)| Task::Moved(*group, *at)));
         todo.extend(transacted.map(|at| Task::Committed(at, 0)));
         todo
     }
@@ -214,9 +218,14 @@ impl Auditor {
             Task::Committed(at, position) => {
                 return self.fetched_committed(ctx, frame, (at, position));
             }
-            Task::Commit(group, at) => {
+            Task::Commit(group, at) | Task::Moved(group, at) => {
                 let offset = match fetched_commit(frame, self.version)? {
                     Ok(offset) => offset,
+                    // A transaction that was left is aborted when its time is over.
+                    Err(ErrorCode::UnstableOffsetCommit) => {
+                        self.rest = true;
+                        return Ok(Some(task));
+                    }
                     // What has rotted costs the groups of its partition.
                     Err(ErrorCode::NotCoordinator) if ctx.shared.rotten => {
                         ctx.shared.groups_lost += 1;
@@ -231,6 +240,10 @@ impl Auditor {
                     Err(ErrorCode::NotCoordinator) => -1,
                     Err(error) => return Err(format!("group {group}, {at}: {error}")),
                 };
+                if let Task::Moved(..) = task {
+                    ctx.oracle.tell(Fact::MovedRead { group, offset });
+                    return Ok(None);
+                }
                 let asked = ctx.as_of_group(&group_name(group), asked);
                 ctx.oracle.tell(Fact::CommitRead {
                     group,
@@ -290,6 +303,10 @@ impl Script for Auditor {
                 self.version = ctx.version(9, 1);
                 fetch_commit(ctx, self.version, group, (-1, ""), at)
             }
+            Task::Moved(group, at) => {
+                self.version = ctx.version(9, STABLE_FROM);
+                fetch_stable(ctx, self.version, group, at)
+            }
         })
     }
 
@@ -316,7 +333,7 @@ impl Script for Auditor {
             Some(
                 Task::Start(at) | Task::Latest(at) | Task::Read(at, ..) | Task::Committed(at, _),
             ) => Whom::Leader(at),
-            Some(Task::Commit(group, _)) => Whom::Coordinator(group),
+            Some(Task::Commit(group, _) | Task::Moved(group, _)) => Whom::Coordinator(group),
             Some(Task::Topic(_)) | None => Whom::Anybody,
         }
     }

@@ -112,6 +112,29 @@ pub fn fetch_commit(
     (generation, member): Identity<'_>,
     at: Place,
 ) -> Bytes {
+    frame(
+        version,
+        &commit_asked(ctx, version, group, (generation, member), at),
+    )
+}
+
+/// The first version that can ask to be told of no offset while transactions may change it.
+pub const STABLE_FROM: i16 = 7;
+
+/// The same, unless a transaction that is not over may change it.
+pub fn fetch_stable(ctx: &Ctx<'_>, version: i16, group: u32, at: Place) -> Bytes {
+    let mut request = commit_asked(ctx, version, group, (-1, ""), at);
+    request.require_stable = true;
+    frame(version, &request)
+}
+
+fn commit_asked(
+    ctx: &Ctx<'_>,
+    version: i16,
+    group: u32,
+    (generation, member): Identity<'_>,
+    at: Place,
+) -> kw::OffsetFetchRequest {
     let name = ctx.shared.topic(at.topic).map_or("", |topic| &topic.name);
     let partitions = vec![at.partition];
     let group = text(&group_name(group));
@@ -142,7 +165,7 @@ pub fn fetch_commit(
         }
         request.groups = vec![asked];
     }
-    frame(version, &request)
+    request
 }
 
 /// The committed offset of the one partition asked for.

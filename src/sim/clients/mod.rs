@@ -12,6 +12,7 @@ mod finding;
 mod frames;
 mod lookup;
 mod member;
+mod moves;
 mod producer;
 mod setup;
 mod shared;

@@ -110,6 +110,8 @@ pub struct Shared {
     pub transactions: BTreeMap<u32, Address>,
     /// How many transactions were begun.
     pub transactions_begun: u64,
+    /// For which groups transactions have committed offsets, and of which partition.
+    pub moves: BTreeSet<(u32, Place)>,
     /// Who leads each partition in truth, which nobody is told.
     pub reigns: Reigns,
     /// Where what a leader alone has acknowledged ends in each partition, and in which epoch it did.
@@ -144,6 +146,7 @@ impl Shared {
             coordinators: BTreeMap::new(),
             transactions: BTreeMap::new(),
             transactions_begun: 0,
+            moves: BTreeSet::new(),
             reigns: Reigns::default(),
             by_one: BTreeMap::new(),
             commits: BTreeMap::new(),

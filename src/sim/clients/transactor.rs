@@ -12,6 +12,7 @@ use kafka_wire as kw;
 use super::client::Ctx;
 use super::finding::{ask_for, looks_again, told, transactional_id};
 use super::frames::{error_of, frame, message, text};
+use super::moves;
 use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
@@ -61,6 +62,14 @@ struct Transaction {
     commits: bool,
     batches: VecDeque<Batch>,
     added: Vec<Place>,
+    /// The offset that it commits behind them, if it does.
+    moves: Option<Move>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    at: Place,
+    is_added: bool,
 }
 
 #[derive(Debug)]
@@ -73,10 +82,13 @@ struct Batch {
 
 #[derive(Clone, Copy, Debug)]
 enum Asked {
-    Coordinator(i16),
+    /// A coordinator, of the group or of transactions.
+    Coordinator(i16, Whom),
     Init(i16),
     Add(i16, Place),
     Produce(i16),
+    AddOffsets(i16),
+    Commit(i16),
     End(i16),
 }
 
@@ -156,7 +168,22 @@ impl Transactor {
             commits: ctx.rng.chance(2, 3),
             batches,
             added: Vec::new(),
+            moves: None,
         });
+        if ctx.rng.chance(1, 2) {
+            self.moves(ctx, number);
+        }
+    }
+
+    /// The transaction commits an offset too.
+    fn moves(&mut self, ctx: &mut Ctx<'_>, transaction: u64) {
+        let group = moves::group_of(self.id);
+        if let (Some(at), Some(current)) = (moves::place(ctx), &mut self.current) {
+            let is_added = self.is_new;
+            current.moves = Some(Move { at, is_added });
+            ctx.shared.moves.insert((group, at));
+            ctx.oracle.tell(Fact::Moving { transaction, group });
+        }
     }
 
     /// The next step of the transaction that is under way.
@@ -166,7 +193,10 @@ impl Transactor {
         };
         let Some(batch) = current.batches.front() else {
             let (number, commits) = (current.number, current.commits);
-            return self.end(ctx, me, (number, commits));
+            return match current.moves {
+                Some(it) => self.move_offset(ctx, me, (it, number)),
+                None => self.end(ctx, me, (number, commits)),
+            };
         };
         if !self.is_new && !current.added.contains(&batch.at) {
             let at = batch.at;
@@ -228,6 +258,23 @@ impl Transactor {
         Next::Ask(frame(version, &request))
     }
 
+    fn move_offset(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        me: (i64, i16),
+        (it, number): (Move, u64),
+    ) -> Next {
+        if !it.is_added {
+            let (version, request) = moves::add(ctx, self.id, me);
+            self.asked = Some(Asked::AddOffsets(version));
+            return Next::Ask(request);
+        }
+        let of = (self.id, self.is_new);
+        let (version, request) = moves::commit(ctx, of, me, (it.at, number));
+        self.asked = Some(Asked::Commit(version));
+        Next::Ask(request)
+    }
+
     fn end(
         &mut self,
         ctx: &mut Ctx<'_>,
@@ -278,11 +325,37 @@ impl Transactor {
         let malformed = |error: crate::wire::WireError| error.to_string();
         match self.asked.take() {
             None => Ok(()),
-            Some(Asked::Coordinator(version)) => {
-                told(ctx, Whom::Transactions(self.id), version, bytes)?;
-                self.rest = ctx.shared.address(Whom::Transactions(self.id)).is_none();
+            Some(Asked::Coordinator(version, whom)) => {
+                told(ctx, whom, version, bytes)?;
+                self.rest = ctx.shared.address(whom).is_none();
                 Ok(())
             }
+            Some(Asked::AddOffsets(version)) => match moves::added(bytes, version)? {
+                ErrorCode::None => {
+                    if let Some(it) = self.current.as_mut().and_then(|it| it.moves.as_mut()) {
+                        it.is_added = true;
+                    }
+                    Ok(())
+                }
+                error => self.refused(ctx, error),
+            },
+            Some(Asked::Commit(version)) => match moves::committed(bytes, version)? {
+                ErrorCode::None => {
+                    if let Some(current) = &mut self.current {
+                        let transaction = current.number;
+                        current.moves = None;
+                        ctx.oracle.tell(Fact::Moved { transaction });
+                    }
+                    Ok(())
+                }
+                error => {
+                    if looks_again(error) {
+                        let group = moves::group_of(self.id);
+                        ctx.shared.coordinators.remove(&group);
+                    }
+                    self.refused(ctx, error)
+                }
+            },
             Some(Asked::Init(version)) => {
                 let (_, answer) =
                     client::decode_response::<kw::InitProducerIdRequest>(bytes, version)
@@ -407,9 +480,16 @@ impl Script for Transactor {
             return Next::Done;
         }
         // A node that stands alone is ready to be it when it was asked for.
-        if !ctx.shared.cluster && ctx.shared.address(Whom::Transactions(self.id)).is_none() {
-            let (version, request) = ask_for(ctx, Whom::Transactions(self.id));
-            self.asked = Some(Asked::Coordinator(version));
+        let mut whom = vec![Whom::Transactions(self.id)];
+        if self.current.as_ref().is_some_and(|it| it.moves.is_some()) {
+            whom.push(Whom::Coordinator(moves::group_of(self.id)));
+        }
+        whom.retain(|whom| ctx.shared.address(*whom).is_none());
+        if !ctx.shared.cluster
+            && let Some(whom) = whom.first().copied()
+        {
+            let (version, request) = ask_for(ctx, whom);
+            self.asked = Some(Asked::Coordinator(version, whom));
             return Next::Ask(request);
         }
         // What it has given up is over when it has begun anew.
@@ -435,18 +515,27 @@ impl Script for Transactor {
     }
 
     fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
-        let batch = self.current.as_ref().and_then(|it| it.batches.front());
-        let added = self.current.as_ref().map(|it| &it.added);
-        match (self.me, batch, added) {
-            (Some(_), Some(batch), Some(added)) if self.is_new || added.contains(&batch.at) => {
+        let current = self.current.as_ref().filter(|_| self.me.is_some());
+        let next = current.map(|it| (it.batches.front(), &it.added, it.moves));
+        match next {
+            Some((Some(batch), added, _)) if self.is_new || added.contains(&batch.at) => {
                 Whom::Leader(batch.at)
+            }
+            Some((None, _, Some(Move { is_added: true, .. }))) => {
+                Whom::Coordinator(moves::group_of(self.id))
             }
             _ => Whom::Transactions(self.id),
         }
     }
 
-    fn lost(&mut self, _ctx: &mut Ctx<'_>) {
-        self.asked = None;
+    fn lost(&mut self, ctx: &mut Ctx<'_>) {
+        if let Some(Asked::Commit(_)) = self.asked.take()
+            && !self.is_new
+        {
+            // It may come yet, when the next transaction of its epoch has added the group: then it counts there, and
+            // so it does with Kafka.
+            self.begin_anew(ctx);
+        }
     }
 
     fn doing(&self) -> String {

@@ -372,6 +372,36 @@ mod tests {
     }
 
     #[test]
+    fn an_offset_that_does_not_move_with_its_transaction_is_seen() {
+        let moving = |transaction| {
+            let group = 5;
+            [
+                Fact::Moving { transaction, group },
+                Fact::Moved { transaction },
+                Fact::Deciding { transaction },
+            ]
+        };
+        let ended = |transaction, commits| Fact::Ended {
+            transaction,
+            commits,
+        };
+        let read = |offset| Fact::MovedRead { group: 5, offset };
+        let judged = |facts: &[Fact<'_>]| {
+            let facts = [&moving(7), &moving(8), facts, &[Fact::AuditedCommitted]].concat();
+            told(&facts)
+        };
+        let broken = Some("TransactionsAreWhole");
+        for offset in [-1, 7, 8] {
+            assert_eq!(judged(&[read(offset)]), None, "nobody knows");
+        }
+        assert_eq!(judged(&[ended(7, true), ended(8, false), read(7)]), None);
+        assert_eq!(judged(&[ended(7, true), ended(8, false), read(8)]), broken);
+        assert_eq!(judged(&[ended(7, true), read(-1)]), broken, "it is lost");
+        assert_eq!(judged(&[ended(8, true), read(7)]), broken, "it went back");
+        assert_eq!(judged(&[read(9)]), broken, "of nobody");
+    }
+
+    #[test]
     fn a_forgotten_commit_is_seen() {
         let (group, at) = (0, AT);
         let commit = |offset| {

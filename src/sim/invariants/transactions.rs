@@ -5,7 +5,8 @@ use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::Value;
 
 /// Who reads what is committed sees all of a transaction that was committed, once, and nothing of one that was aborted,
-/// or that nobody wanted to commit.
+/// or that nobody wanted to commit. An offset that is part of it moves with it: of each group that is the one of the last
+/// transaction that was committed.
 #[derive(Debug, Default)]
 pub struct TransactionsAreWhole {
     /// Which transaction a record is of.
@@ -13,6 +14,8 @@ pub struct TransactionsAreWhole {
     transactions: By<u64, Known>,
     /// Where a record was read as one that is committed.
     read: By<Value, (Place, i64)>,
+    /// What was read in the end as the offset of a group.
+    moved: By<u32, i64>,
 }
 
 /// What is known of a transaction.
@@ -24,6 +27,8 @@ struct Known {
     may_commit: bool,
     /// Whether it was, if that was told.
     commits: Option<bool>,
+    /// Of which group an offset may be part of it, and whether it is for sure.
+    moves: Option<(u32, bool)>,
 }
 
 impl TransactionsAreWhole {
@@ -53,11 +58,43 @@ impl TransactionsAreWhole {
         }
     }
 
+    /// The offset of a group was read: the number of a transaction, which is committed by that.
+    fn moved(&mut self, group: u32, offset: i64) -> Result<(), String> {
+        self.moved.insert(group, offset);
+        let Ok(number) = u64::try_from(offset) else {
+            return Ok(());
+        };
+        let known = self.transactions.get_mut(&number);
+        let known = known.filter(|known| known.moves.is_some_and(|(of, _)| of == group));
+        let Some(known) = known else {
+            return Err(format!(
+                "group {group} is at {offset}, which no transaction has"
+            ));
+        };
+        if !known.may_commit || known.commits == Some(false) {
+            let commits = known.commits;
+            return Err(format!(
+                "group {group} is at the offset of transaction {number}, which was not committed ({commits:?})"
+            ));
+        }
+        known.commits = Some(true);
+        Ok(())
+    }
+
     fn audited(&self) -> Result<(), String> {
         for (number, known) in &self.transactions {
             let is_read = |value: &&Value| self.read.contains_key(value);
             let read = known.acked.iter().filter(is_read).count();
             let is_committed = known.commits == Some(true) || read > 0;
+            if let Some((group, true)) = known.moves.filter(|_| is_committed)
+                && let Some(offset) = self.moved.get(&group)
+                && *offset < *number as i64
+            {
+                return Err(format!(
+                    "group {group} is at {offset}, and transaction {number} was committed ({:?}) with that offset",
+                    known.commits
+                ));
+            }
             if is_committed && read < known.acked.len() {
                 let lacks = known.acked.iter().find(|value| !is_read(value));
                 return Err(format!(
@@ -114,6 +151,15 @@ impl Invariant for TransactionsAreWhole {
                     ));
                 }
             }
+            Fact::Moving { transaction, group } => {
+                let known = self.transactions.entry(transaction).or_default();
+                known.moves = Some((group, false));
+            }
+            Fact::Moved { transaction } => {
+                let known = self.transactions.entry(transaction).or_default();
+                known.moves = known.moves.map(|(group, _)| (group, true));
+            }
+            Fact::MovedRead { group, offset } => return self.moved(group, offset),
             Fact::ReadCommitted { at, records } => {
                 return records.iter().try_for_each(|record| self.read(at, record));
             }
