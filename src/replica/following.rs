@@ -327,6 +327,12 @@ impl Following {
         self.follower.follows() && self.cutting.is_none() && self.anew.is_none()
     }
 
+    /// Whether it cuts its log back.
+    #[must_use]
+    pub const fn is_cutting(&self) -> bool {
+        self.cutting.is_some()
+    }
+
     /// It asks, or once more: an answer may have been lost, or what it told.
     pub fn ask(&mut self, log: &Log) -> FollowerStep {
         if let Some(cutting) = &mut self.cutting {

@@ -13,6 +13,7 @@ use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::{BatchRun, feed};
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
+use crate::broker::owner::refusals::Refusals;
 use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
@@ -20,13 +21,6 @@ use crate::coordinator::Host;
 use crate::group::Replayed;
 use crate::record::{BatchInfo, EndMarker};
 use crate::store::DiskError;
-
-/// How soon after a disk has refused to read it is asked again; twice as long each time.
-const AGAIN_AFTER_MS: u64 = 100;
-/// And at the latest.
-const AGAIN_AFTER_MS_MAX: u64 = 10_000;
-/// What was refused more often is damage: a disk that is away for some 40 s is waited for.
-const REFUSALS_MAX: u32 = 10;
 
 /// Coordinators of one kind, whose partitions are read.
 pub trait LoadTarget {
@@ -122,7 +116,7 @@ struct Loading {
     /// Something of it could not be read.
     skipped: bool,
     /// How often the disk has refused to read what is read now.
-    refused: u32,
+    refusals: Refusals,
 }
 
 /// A partition that was read to its end.
@@ -176,7 +170,7 @@ impl Loads {
             at: Offset(0),
             until: Offset(0),
             skipped: false,
-            refused: 0,
+            refusals: Refusals::default(),
         });
     }
 
@@ -238,9 +232,10 @@ impl Loads {
                     continue;
                 }
                 match part {
-                    Err(error) if !error.is_damage() && refused_again(&mut loading, &error, to) => {
-                        Ok(Known::Again)
-                    }
+                    Err(error) => match again_after(&mut loading, &error, to) {
+                        Some(ms) => Ok(Known::Again(ms)),
+                        None => read(&mut loading, Err(error), to),
+                    },
                     part => read(&mut loading, part, to),
                 }
             } else {
@@ -259,10 +254,9 @@ impl Loads {
                     self.todo.pop_front();
                     self.uncommitted.insert(token, loading);
                 }
-                Ok(Known::Again) => {
+                Ok(Known::Again(ms)) => {
                     self.todo.pop_front();
-                    let until = fx.now.mono.plus_ms(again_after_ms(loading.refused));
-                    self.refused.push((until, loading));
+                    self.refused.push((fx.now.mono.plus_ms(ms), loading));
                 }
                 Ok(Known::NotMore) => drop(self.todo.pop_front()),
                 Err(Unreadable) => {
@@ -312,7 +306,7 @@ enum Known {
     /// It can be read on when this is told.
     Later(u64),
     /// It can be tried again after some time.
-    Again,
+    Again(u64),
     /// It will not be.
     NotMore,
 }
@@ -320,14 +314,10 @@ enum Known {
 /// A partition is not read on.
 struct Unreadable;
 
-/// The disk has refused to read on in a partition, which says nothing of what is there. Returns whether it is asked
-/// again. When it has been often enough what is there is damaged, and so is what comes next until something is read.
-fn refused_again(loading: &mut Loading, error: &DiskError, to: &LoadInto<'_>) -> bool {
-    loading.refused = loading.refused.saturating_add(1);
-    if loading.refused > REFUSALS_MAX {
-        return false;
-    }
-    if loading.refused.is_power_of_two() {
+/// The disk has refused to read on in a partition: after how many ms it is asked again, if it is.
+fn again_after(loading: &mut Loading, error: &DiskError, to: &LoadInto<'_>) -> Option<u64> {
+    let after_ms = loading.refusals.again_after(error)?;
+    if loading.refusals.are_news() {
         let (place, whose) = (place(to, loading.partition), to.host.whose());
         tracing::error!(
             "{place} cannot be read at offset {} (errno {}): it is tried again for a while; its {whose} get \
@@ -336,14 +326,7 @@ fn refused_again(loading: &mut Loading, error: &DiskError, to: &LoadInto<'_>) ->
             error.errno
         );
     }
-    true
-}
-
-/// How long a disk is left alone that has refused so often.
-fn again_after_ms(refused: u32) -> u64 {
-    let doubled = 1_u64.checked_shl(refused.saturating_sub(1));
-    let after = doubled.and_then(|times| times.checked_mul(AGAIN_AFTER_MS));
-    after.map_or(AGAIN_AFTER_MS_MAX, |ms| ms.min(AGAIN_AFTER_MS_MAX))
+    Some(after_ms)
 }
 
 /// Takes what was read from where a partition's reading has come to.
@@ -354,7 +337,7 @@ fn read(
 ) -> Result<Known, Unreadable> {
     let at = loading.at;
     if part.is_ok() {
-        loading.refused = 0;
+        loading.refusals.over();
     }
     let Some(partition) = to.owner.partitions.get(&loading.log) else {
         return Err(unserved(loading.partition, to));
@@ -695,8 +678,8 @@ mod tests {
             let mut f = Fixture::new(skips, [batch(b"k", b"v")]);
             assert!(f.host.open(0));
             f.loads.want(0, LOGS[0]);
-            let mut waited = Vec::new();
-            for _ in 0..REFUSALS_MAX {
+            let mut refusals = Refusals::default();
+            while let Some(after_ms) = refusals.again_after(&DiskError { errno: EIO }) {
                 assert_eq!(refuse(&mut f, EIO), []);
                 assert_eq!(f.host.state(0), Some(InstanceState::Loading));
                 assert!(f.loads.is_done() && !f.loads.has_more());
@@ -705,11 +688,9 @@ mod tests {
                 assert!(!f.loads.has_more());
                 f.loads.tick(until);
                 assert!(f.loads.has_more());
-                waited.push(until.ms_since(now));
-                f.site.pass_ms(until.ms_since(now));
+                assert_eq!(until.ms_since(now), after_ms);
+                f.site.pass_ms(after_ms);
             }
-            assert_eq!(waited[..3], [100, 200, 400]);
-            assert_eq!(waited[8..], [10_000, 10_000]);
             let state = match skips {
                 // Who wants to go on without does so then.
                 true => InstanceState::Active,
@@ -727,18 +708,17 @@ mod tests {
         let mut f = Fixture::new(true, [batch(b"k", b"v")]);
         f.loads.want(0, LOGS[0]);
         let mut loading = f.loads.todo[0];
-        loading.refused = REFUSALS_MAX;
         let error = DiskError { errno: 5 };
         let (host, image) = (&mut f.host, &f.image);
         f.site.act(|owner, _| {
             let mut to = LoadInto { host, image, owner };
+            while again_after(&mut loading, &error, &to).is_some() {}
             for _ in 0..2 {
-                assert!(!refused_again(&mut loading, &error, &to));
                 assert!(read(&mut loading, Err(error.clone()), &mut to).is_ok());
-                assert!(loading.skipped && loading.refused > REFUSALS_MAX);
+                assert!(loading.skipped && again_after(&mut loading, &error, &to).is_none());
             }
             assert!(read(&mut loading, Ok(Bytes::new()), &mut to).is_ok());
-            assert_eq!(loading.refused, 0);
+            assert!(again_after(&mut loading, &error, &to).is_some());
         });
     }
 

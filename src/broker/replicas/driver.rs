@@ -376,8 +376,10 @@ impl Replication {
         let bytes = result.as_ref().map_or(&b""[..], |bytes| bytes);
         match what {
             ReadFor::Cut(ticket) => {
-                owner.scanned(log, ticket, bytes);
-                self.cut(log, owner, fx);
+                if self.followed.read(fx.now.mono, log, result.as_ref().err()) {
+                    owner.scanned(log, ticket, bytes);
+                    self.cut(log, owner, fx);
+                }
             }
             ReadFor::Follower(reading, bytes_read) => {
                 self.turns.may_go_on();

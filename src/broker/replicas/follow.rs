@@ -10,10 +10,12 @@ use crate::base::limits::{
 use crate::base::{IdMap, LogId, Mono, NodeId, Now, Offset};
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::Owner;
+use crate::broker::owner::refusals::Refusals;
 use crate::log::{Truncation, UNDEFINED_EPOCH, Unfit};
 use crate::replica::{
     EpochEnd, FollowerNext, FollowerStep, FollowerStopped, Following, Here, LeaderLog, Term,
 };
+use crate::store::DiskError;
 
 /// What this node is told by a leader, or has to do next.
 pub type Stepped = Result<FollowerStep, FollowerStopped>;
@@ -34,8 +36,12 @@ struct Followed {
     /// The metadata have it in the ISR.
     in_sync: bool,
     has_lost: bool,
-    /// When it asks again.
+    /// When it asks again, or goes on with a cut.
     asks_at: Option<Mono>,
+    /// The disk has refused to read what a cut needs, which goes on then.
+    cut_waits: bool,
+    /// How often that was.
+    disk: Refusals,
     /// How long it waits the next time.
     pause_ms: u64,
     /// It takes no pushes before it has asked again: it could not take one.
@@ -106,6 +112,8 @@ impl Followeds {
             in_sync,
             has_lost,
             asks_at: None,
+            cut_waits: false,
+            disk: Refusals::default(),
             pause_ms: REPLICA_ASKS_AGAIN_MS_MIN,
             refuses: false,
             refusals: 0,
@@ -219,12 +227,41 @@ impl Followeds {
     /// It asks again, or says again that it has lost something.
     pub fn ask(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
+        if std::mem::take(&mut followed.cut_waits) {
+            return self.step(now.mono, log, owner, |it, here| it.go_on(now, here));
+        }
         followed.refuses = false;
         match (&followed.it, followed.has_lost, followed.in_sync) {
             (Some(_), ..) => self.step(now.mono, log, owner, |it, here| Ok(it.ask(here.0))),
             (None, true, _) => self.begin(now, log, owner),
             (None, false, _) => None,
         }
+    }
+
+    /// What a cut needs was read, or was not; false if that is to be tried again: it says nothing of what is there.
+    pub fn read(&mut self, now: Mono, log: LogId, error: Option<&DiskError>) -> bool {
+        let followed = self.logs.get_mut(&log);
+        let is_cutting = |it: &Followed| it.it.as_ref().is_some_and(Following::is_cutting);
+        let Some(followed) = followed.filter(|it| is_cutting(it)) else {
+            return true;
+        };
+        let Some(error) = error else {
+            followed.disk.over();
+            return true;
+        };
+        let Some(after_ms) = followed.disk.again_after(error) else {
+            return true;
+        };
+        if followed.disk.are_news() {
+            let errno = error.errno;
+            tracing::error!(
+                "log {log}, which has to be cut back to follow its leader, cannot be read (errno {errno}): it is tried \
+                 again for a while, and is not in sync meanwhile"
+            );
+        }
+        followed.cut_waits = true;
+        self.due_at(now.plus_ms(after_ms), log);
+        false
     }
 
     /// The next one whose time it is to ask again.
@@ -252,16 +289,20 @@ impl Followeds {
 
     /// It asks again after a while, unless it follows by then.
     fn ask_later(&mut self, now: Mono, log: LogId) {
-        let Some(followed) = self.logs.get_mut(&log) else {
-            return;
-        };
-        if let Some(at) = followed.asks_at.take() {
-            self.due.remove(&(at, log));
+        if let Some(followed) = self.logs.get_mut(&log) {
+            let at = now.plus_ms(followed.pause_ms);
+            followed.pause_ms = (2 * followed.pause_ms).min(REPLICA_ASKS_AGAIN_MS_MAX);
+            self.due_at(at, log);
         }
-        let at = now.plus_ms(followed.pause_ms);
-        followed.pause_ms = (2 * followed.pause_ms).min(REPLICA_ASKS_AGAIN_MS_MAX);
-        followed.asks_at = Some(at);
-        self.due.insert((at, log));
+    }
+
+    fn due_at(&mut self, at: Mono, log: LogId) {
+        if let Some(followed) = self.logs.get_mut(&log) {
+            if let Some(before) = followed.asks_at.replace(at) {
+                self.due.remove(&(before, log));
+            }
+            self.due.insert((at, log));
+        }
     }
 
     /// It follows: it need not ask again.
