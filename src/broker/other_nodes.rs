@@ -205,7 +205,7 @@ impl OtherNodes {
     /// What is thought of another node; `None` if it was never heard, or this is not the control shard.
     pub fn verdict(&mut self, now: Mono, node: NodeId) -> Option<Verdict> {
         let judged = self.peers.as_mut()?.judged(now, node);
-        judged.map(|it| it.verdict)
+        judged.map(|(_, it)| it.verdict)
     }
 
     /// Panics if something contradicts itself. For the simulator.

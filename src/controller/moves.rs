@@ -21,6 +21,8 @@ pub enum Cause {
     Fenced(NodeId),
     /// This broker may lead.
     Unfenced(NodeId),
+    /// A controller begins: the one before may have left something undone for brokers that may lead.
+    Living,
     /// Partitions are to be led by the first of their replicas again.
     Balance,
     /// By the settings as they are now, replicas that are not in sync may lead partitions that have no leader.
@@ -32,18 +34,16 @@ impl Cause {
     const fn passes(self) -> u8 {
         match self {
             Self::Fenced(_) => 2,
-            Self::Unfenced(_) | Self::Balance | Self::Leaderless => 1,
+            Self::Unfenced(_) | Self::Living | Self::Balance | Self::Leaderless => 1,
         }
     }
-}
 
-impl Cause {
     /// How many partitions are moved by one change. Where nothing forces them only a few are: each is without a leader
     /// for a moment.
     const fn per_change(self) -> usize {
         match self {
-            Self::Fenced(_) | Self::Unfenced(_) | Self::Leaderless => MOVES_PER_CHANGE_MAX,
             Self::Balance => BALANCED_PER_CHANGE_MAX,
+            _ => MOVES_PER_CHANGE_MAX,
         }
     }
 }
@@ -92,13 +92,25 @@ impl Moves {
         self.cause
     }
 
+    /// Which come first, the least of all: those by which partitions get a leader that have lost theirs, and last those
+    /// that can wait.
+    #[must_use]
+    pub const fn rank(&self) -> u8 {
+        match self.cause {
+            Cause::Fenced(_) if self.pass == 0 => 0,
+            Cause::Fenced(_) | Cause::Unfenced(_) | Cause::Living | Cause::Leaderless => 1,
+            Cause::Balance => 2,
+        }
+    }
+
     /// Adds records to a change until that is full, as long as there is something `left` of a slice: to look at a
     /// partition costs one, and so does a record. Returns whether all is done. Whoever may be elected by the settings
     /// `config` is.
     pub fn go_on(&mut self, draft: &mut Draft, config: &BrokerConfig, left: &mut usize) -> bool {
         draft.go_on(left);
+        let mut known = None;
         while *left > 0 && !self.is_full(draft) {
-            let Some(topic) = self.topic(draft.image()) else {
+            let Some(topic) = known.take().or_else(|| self.topic(draft.image())) else {
                 return true;
             };
             *left -= 1;
@@ -120,6 +132,8 @@ impl Moves {
                 }
                 draft.push(MetadataRecord::Partition(next));
                 draft.go_on(left);
+            } else {
+                known = Some(topic);
             }
         }
         false
@@ -157,9 +171,14 @@ impl Moves {
                 let homed = rehomed(next.as_ref().unwrap_or(&now), topic.internal, image);
                 homed.or(next)
             }
-            Cause::Unfenced(node) => {
-                let (in_sync, is_led) = (partition.isr.contains(&node), partition.leader.0 >= 0);
-                let concerned = !(in_sync && is_led) && partition.replicas.contains(&node);
+            Cause::Unfenced(_) | Cause::Living => {
+                let (isr, replicas) = (&partition.isr, &partition.replicas);
+                let (in_sync, is_replica) = match self.cause {
+                    Cause::Unfenced(node) => (isr.contains(&node), replicas.contains(&node)),
+                    _ => (isr.len() == replicas.len(), true),
+                };
+                let is_led = partition.leader.0 >= 0;
+                let concerned = !(in_sync && is_led) && is_replica;
                 let now = concerned.then(|| partition.record(topic.id, index))?;
                 let next = match is_led {
                     true => None,
@@ -289,6 +308,21 @@ mod tests {
             assert_eq!(led(&image, -1), 0);
             image.invariants();
         }
+    }
+
+    #[test]
+    fn a_controller_that_begins_does_what_was_left_for_those_that_may_lead() {
+        let mut image = cluster(2);
+        create(&mut image, "a", 3, 2);
+        fence(&mut image, 1, 7);
+        fence(&mut image, 2, 7);
+        assert_eq!(follow(&mut image, Cause::Living, 7), (0, None), "nobody is");
+        assert!(image.brokers.set_fenced(NodeId(2), false));
+        assert_eq!(follow(&mut image, Cause::Living, 7), (1, None));
+        let topic = image.topic("a").expect("it is there");
+        assert!(topic.partitions.iter().all(|it| it.leader == NodeId(2)));
+        assert_eq!(follow(&mut image, Cause::Living, 7), (0, None));
+        image.invariants();
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::describe_configs::{
 };
 use super::handler::{Ctx, outcome};
 use super::once::Once;
-use crate::base::{ErrorCode, Leftovers, Refused};
+use crate::base::{ErrorCode, Leftovers, NodeId, Refused};
 use crate::controller::{
     ConfigOp, ConfigResource, alter_broker_configs, alter_group_configs, alter_topic_configs,
     check_topic_name,
@@ -98,10 +98,7 @@ pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResour
             Ok(ConfigResource::Topic(name.to_owned()))
         }
         BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
-        BROKER => {
-            check_broker(ctx, name)?;
-            Ok(ConfigResource::Broker(Some(ctx.config.node())))
-        }
+        BROKER => broker(ctx, name).map(|node| ConfigResource::Broker(Some(node))),
         BROKER_LOGGER => {
             check_broker(ctx, name)?;
             let why = "The levels of loggers cannot be changed here.";
@@ -111,6 +108,16 @@ pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResour
         GROUP if name.is_empty() => invalid("Default group resources are not allowed."),
         GROUP => Ok(ConfigResource::Group(name.to_owned())),
         other => Err(unsupported(other)),
+    }
+}
+
+/// The broker that a resource is: this one, or any that is registered, for another one may have forwarded this.
+fn broker(ctx: &Ctx<'_>, name: &str) -> Result<NodeId, Refused> {
+    let known = name.parse::<i32>().ok();
+    let known = known.map(|id| ctx.brokers.place(ctx.image, id).0);
+    match known.filter(|node| ctx.image.brokers.get(*node).is_some()) {
+        Some(node) => Ok(node),
+        None => check_broker(ctx, name).map(|()| ctx.config.node()),
     }
 }
 

@@ -83,6 +83,7 @@ mod tests {
     use super::super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
     use super::super::testing::{Cluster, text};
     use super::*;
+    use crate::base::NodeId;
     use crate::controller::FEATURE_LEVEL;
 
     fn resource(
@@ -225,6 +226,18 @@ mod tests {
         }
         let nothing = request(&[resource(BROKER, "1", &[])]);
         assert_eq!(codes(&mut cluster, 1, &nothing), [0]);
+    }
+
+    /// Whoever leads decides, and need not be the one whose settings they are.
+    #[test]
+    fn settings_of_other_brokers_are_theirs() {
+        let mut cluster = Cluster::of_three();
+        let set = |name: &str| resource(BROKER, name, &[("log.retention.ms", 0, Some("5"))]);
+        let both = request(&[set("2"), set("4")]);
+        assert_eq!(codes(&mut cluster, 1, &both), [0, 42]);
+        let settings = |node: i32| cluster.image.broker_configs(Some(NodeId(node)));
+        assert_eq!(settings(2).unwrap()["log.retention.ms"], "5");
+        assert!(settings(1).is_none() && settings(4).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::forwarding::ForwardingDone;
 use super::queue::ToDecide;
 use super::said::{CallSaid, NodeSaid};
 use super::{Control, Snapshotting};
-use crate::base::{Mono, NodeId, TopicId};
+use crate::base::{DirectoryId, Mono, NodeId, TopicId};
 use crate::broker::apis;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
@@ -383,7 +383,7 @@ impl Control {
     /// gone need not be waited for; those that are late are.
     pub fn look_at_others(
         &mut self,
-        mut judged: impl FnMut(NodeId) -> Option<Judged>,
+        mut judged: impl FnMut(NodeId) -> Option<(DirectoryId, Judged)>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
@@ -393,8 +393,8 @@ impl Control {
         }
         let (now, me) = (fx.now.mono, self.me.node);
         let image = &self.metadata.image;
-        let mut verdict = |node| judged(node).map(|it| it.verdict);
-        self.members.look(now, me, image, &mut verdict);
+        let heard = |node| judged(node).map(|(directory, it)| (directory, it.verdict));
+        self.members.look(now, me, image, heard);
         let config = &self.metadata.config;
         if config.auto_leader_rebalance_enable {
             let seconds = config.leader_imbalance_check_interval_seconds;
@@ -403,9 +403,11 @@ impl Control {
         let Some(quorum) = &mut self.metadata.quorum else {
             return;
         };
-        quorum.bear(now, |node| judged(node).map_or(0, |it| it.silence_ms_max));
+        quorum.bear(now, |node| {
+            judged(node).map_or(0, |(_, it)| it.silence_ms_max)
+        });
         if let Some(leader) = quorum.leader()
-            && judged(leader.node).is_some_and(|it| it.verdict == Verdict::Dead)
+            && judged(leader.node).is_some_and(|(_, it)| it.verdict == Verdict::Dead)
         {
             self.quorum_input(QuorumInput::Gone(leader), owner, fx);
         }
@@ -487,9 +489,13 @@ impl Control {
         self.fetch_some(fx);
         self.ask_to_be_member(fx);
         self.forward_some(now);
-        while let Some((node, part)) = self.sending.go_on(&mut self.left) {
+        // Decisions go on meanwhile, however many nodes want all of it.
+        let share = self.left.div_ceil(2);
+        let mut left = share;
+        while let Some((node, part)) = self.sending.go_on(&mut left) {
             self.others.say(node, part);
         }
+        self.left -= share - left;
     }
 
     /// Begins to fetch a snapshot, if one is wanted.

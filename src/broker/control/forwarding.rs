@@ -182,23 +182,29 @@ impl Forwarding {
 pub struct ForwardedHere {
     /// Who asks, by which number, and what it takes in memory, by the id that it has here.
     from: IdMap<u64, (NodeId, u64, usize)>,
+    /// What those of each node take.
+    bytes: BTreeMap<NodeId, usize>,
 }
 
 impl ForwardedHere {
     /// One came, with a number and a body of so many bytes, which has this id here. Returns whether there is room for
     /// it: a node of this release does not send more.
     pub fn insert(&mut self, id: u64, from: NodeId, (number, bytes): (u64, usize)) -> bool {
-        let of_node = self.from.values().filter(|(node, ..)| *node == from);
-        let before: usize = of_node.map(|(.., bytes)| bytes).sum();
         // As its node counts it: one without a body takes something too.
         let memory = size_of::<ControlCall>() + bytes;
+        let of_node = self.bytes.entry(from).or_default();
+        let before = *of_node;
+        *of_node += memory;
         self.from.insert(id, (from, number, memory));
         before < FORWARDED_BYTES_MAX && bytes <= DECODE_BYTES_MAX
     }
 
     /// One is answered: who asked, and by which number.
     pub fn done(&mut self, id: u64) -> Option<(NodeId, u64)> {
-        let (node, number, _) = self.from.remove(&id)?;
+        let (node, number, memory) = self.from.remove(&id)?;
+        if let Some(of_node) = self.bytes.get_mut(&node) {
+            *of_node -= memory;
+        }
         Some((node, number))
     }
 
@@ -209,6 +215,7 @@ impl ForwardedHere {
         for id in &gone {
             self.from.remove(id);
         }
+        self.bytes.remove(&node);
         gone
     }
 }
@@ -241,6 +248,21 @@ mod tests {
         assert_eq!(next, Some(req(2)));
         it.cancel(req(3));
         assert!(it.is_empty() && it.next_served(9).is_none());
+    }
+
+    #[test]
+    fn a_node_has_room_for_its_requests_until_they_are_answered() {
+        let mut it = ForwardedHere::default();
+        let half = FORWARDED_BYTES_MAX / 2;
+        assert!(it.insert(1, THERE, (1, half)) && it.insert(2, THERE, (2, half)));
+        assert!(!it.insert(3, THERE, (3, 0)), "no more");
+        assert!(it.insert(4, NodeId(3), (1, half)), "of another one");
+        for id in [1, 3] {
+            assert!(it.done(id).is_some());
+        }
+        assert!(it.insert(5, THERE, (4, half)) && !it.insert(6, THERE, (5, 0)));
+        assert_eq!(it.lost(THERE).len(), 3);
+        assert!(it.insert(7, THERE, (1, half)));
     }
 
     /// A node that stops may never serve by it: there may be no quorum any more.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::queue::ToDecide;
 use crate::base::limits::{BROKER_ASKS_EVERY_MS, BROKER_SILENT_MS, REGISTERED_WITHIN_MS};
-use crate::base::{Leftovers, Mono, NodeId, NodeProcess};
+use crate::base::{DirectoryId, Leftovers, Mono, NodeId, NodeProcess};
 use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::msg::{Called, MemberDone};
 use crate::broker::peers::Verdict;
@@ -15,6 +15,9 @@ use crate::controller::{
     unfence,
 };
 use crate::wire::WireError;
+
+/// Moves of this [rank](Moves::rank) at most come before brokers may lead; those of a higher one may take long.
+const FORCED_RANK_MAX: u8 = 1;
 
 /// What a node asks of whoever leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,18 +76,10 @@ pub struct ClusterMembers {
 impl ClusterMembers {
     /// This node leads from now on: a leader before it may have left something undone.
     pub fn lead(&mut self, now: Mono, image: &Image) {
-        let cause = |broker: &Registration| match broker.fenced {
-            true => Cause::Fenced(broker.member.node),
-            false => Cause::Unfenced(broker.member.node),
-        };
-        let (live, fenced): (Vec<Cause>, Vec<Cause>) = image
-            .brokers
-            .iter()
-            .map(cause)
-            .partition(|cause| matches!(cause, Cause::Unfenced(_)));
+        let fenced = image.brokers.iter().filter(|broker| broker.fenced);
+        let fenced = fenced.map(|broker| Cause::Fenced(broker.member.node));
         *self = Self {
-            // Those that lead nothing first: others may lead what they did.
-            moves: fenced.into_iter().chain(live).map(Moves::new).collect(),
+            moves: fenced.chain([Cause::Living]).map(Moves::new).collect(),
             since: Some(now),
             is_early: true,
             unsure_at: now,
@@ -141,29 +136,35 @@ impl ClusterMembers {
         }
     }
 
-    /// Looks which brokers are gone: `verdict` says what is thought of a node.
+    /// Looks which brokers are gone: `heard` says with which first directory a node was heard last, and what is thought
+    /// of it.
     pub fn look(
         &mut self,
         now: Mono,
         me: NodeId,
         image: &Image,
-        mut verdict: impl FnMut(NodeId) -> Option<Verdict>,
+        mut heard: impl FnMut(NodeId) -> Option<(DirectoryId, Verdict)>,
     ) {
         let Some(since) = self.since else {
             return;
         };
         self.pauses = false;
         self.gone.clear();
-        let live = image.brokers.iter().filter(|broker| !broker.fenced);
-        let others = live.map(|broker| broker.member.node);
-        for node in others.filter(|node| *node != me) {
-            let known = verdict(node);
-            let is_late = now.ms_since(since) >= BROKER_SILENT_MS;
+        let is_late = now.ms_since(since) >= BROKER_SILENT_MS;
+        let others = image.brokers.iter().filter(|it| it.member.node != me);
+        for broker in others.filter(|broker| !broker.fenced) {
+            let node = broker.member.node;
+            let has = |id: DirectoryId| broker.directories.iter().any(|it| it.id == id);
+            let known = heard(node);
             let is_gone = match known {
-                Some(verdict) => verdict == Verdict::Dead,
+                Some((_, Verdict::Dead)) => true,
+                // With another disk it is another process, and who is heard lets nobody take his place: the one that is
+                // registered is not there, and this one cannot register as long as it seems to be.
+                Some((directory, Verdict::Alive)) => !has(directory),
+                Some((_, Verdict::Suspected)) => false,
                 None => is_late,
             };
-            if !is_late && !matches!(known, Some(Verdict::Alive | Verdict::Dead)) {
+            if !is_late && !matches!(known, Some((_, Verdict::Alive | Verdict::Dead))) {
                 self.unsure_at = now;
             }
             if is_gone {
@@ -188,9 +189,22 @@ impl ClusterMembers {
     fn next_moves(&self) -> Option<usize> {
         let waits = |moves: &Moves| match moves.cause() {
             Cause::Fenced(node) => self.together.contains(&node),
-            Cause::Unfenced(_) | Cause::Balance | Cause::Leaderless => false,
+            _ => false,
         };
-        self.moves.iter().position(|moves| !waits(moves))
+        let all = self.moves.iter().enumerate();
+        let next = all.filter(|(_, moves)| !waits(moves));
+        next.min_by_key(|(_, moves)| moves.rank()).map(|(at, _)| at)
+    }
+
+    /// Those of this rank at most.
+    fn take_moves(&mut self, rank: u8) -> Option<Moves> {
+        let at = self.next_moves()?;
+        (self.moves[at].rank() <= rank).then(|| self.moves.remove(at))?
+    }
+
+    fn move_some(&mut self, moves: Moves) -> Box<dyn Decision> {
+        self.moving = Some(moves.clone());
+        Box::new(Moving(moves))
     }
 
     fn may_decide(&self, node: NodeId, ask: &MemberAsk) -> bool {
@@ -215,32 +229,35 @@ impl ClusterMembers {
             return Some(Box::new(Fencing(node)));
         }
         // Who has registered is fenced, and takes the place of nobody.
-        let registers = |(_, ask): &(&NodeId, &MemberAsk)| matches!(ask, MemberAsk::Register(_));
-        let registering = self.asks.iter().find(registers);
-        if let Some(node) = registering.map(|(node, _)| *node)
-            && let Some(MemberAsk::Register(joining)) = self.asks.remove(&node)
-        {
+        let registers = |it: &MemberAsk| matches!(it, MemberAsk::Register(_));
+        if let Some(MemberAsk::Register(joining)) = self.take_ask(registers) {
+            let node = joining.node;
             if self.is_early && self.before.contains(&node) {
                 self.together.insert(node);
             }
             return Some(Box::new(Registering(Some(joining))));
         }
-        if let Some(moves) = self.next_moves().and_then(|at| self.moves.remove(at)) {
-            self.moving = Some(moves.clone());
-            return Some(Box::new(Moving(moves)));
+        if let Some(MemberAsk::Leave(member)) =
+            self.take_ask(|it| matches!(it, MemberAsk::Leave(_)))
+        {
+            return Some(Box::new(Leaving(member)));
         }
-        let next = self.asks.iter();
-        let mut next = next.filter(|(node, ask)| self.may_decide(**node, ask));
-        let node = *next.next()?.0;
-        match self.asks.remove(&node)? {
-            // That has had its turn.
-            MemberAsk::Register(_) => None,
-            MemberAsk::Leave(member) => Some(Box::new(Leaving(member))),
-            MemberAsk::Unfence(member) => {
-                let settled = *self.settled.get(&node)?;
-                Some(Box::new(Unfencing(member, settled)))
-            }
+        if let Some(moves) = self.take_moves(FORCED_RANK_MAX) {
+            return Some(self.move_some(moves));
         }
+        if let Some(MemberAsk::Unfence(member)) = self.take_ask(|_| true) {
+            let settled = *self.settled.get(&member.node)?;
+            return Some(Box::new(Unfencing(member, settled)));
+        }
+        let moves = self.take_moves(u8::MAX)?;
+        Some(self.move_some(moves))
+    }
+
+    /// Takes the first of such that may be decided on.
+    fn take_ask(&mut self, of: impl Fn(&MemberAsk) -> bool) -> Option<MemberAsk> {
+        let may = |(node, ask): &(&NodeId, &MemberAsk)| of(ask) && self.may_decide(**node, ask);
+        let node = *self.asks.iter().find(may)?.0;
+        self.asks.remove(&node)
     }
 
     /// If this is the number of the decision that is being made, it is made, and true; or it cannot be made: it is
@@ -265,9 +282,12 @@ impl ClusterMembers {
                         tracing::info!("node {node} is a broker that leads nothing for now");
                     }
                     Some(Cause::Unfenced(_)) => tracing::info!("node {node} is a broker"),
-                    Some(Cause::Balance | Cause::Leaderless) | None => {}
+                    _ => {}
                 }
-                self.moves.extend(cause.map(Moves::new));
+                // Before what this node has found when it began to lead.
+                if let Some(cause) = cause {
+                    self.moves.push_front(Moves::new(cause));
+                }
             }
             MemberDone::Moved(moves, true) => {
                 if let Some(settled) = moves.settled() {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::Incarnation;
 use crate::config::BrokerConfig;
-use crate::controller::testing::cluster;
+use crate::controller::testing::{cluster, create};
 use crate::controller::{Draft, FEATURE_LEVEL};
 
 const ME: NodeId = NodeId(1);
@@ -67,18 +67,26 @@ fn unfence(node: i32) -> MemberAsk {
     MemberAsk::Unfence(NodeProcess { node, incarnation })
 }
 
+/// As whom a node is heard of which this is thought.
+fn heard(image: &Image, node: NodeId, verdict: Verdict) -> Option<(DirectoryId, Verdict)> {
+    let broker = image.brokers.get(node).expect("it is registered");
+    Some((broker.directories[0].id, verdict))
+}
+
 /// Nobody is gone.
+fn look_at(members: &mut ClusterMembers, now: Mono, image: &Image) {
+    members.look(now, ME, image, |node| heard(image, node, Verdict::Alive));
+}
+
 fn look(members: &mut ClusterMembers, image: &Image) {
-    members.look(Mono(0), ME, image, |_| Some(Verdict::Alive));
+    look_at(members, Mono(0), image);
 }
 
 /// Decides on what the leader before may have left of those that are live.
 fn of_the_living(members: &mut ClusterMembers, image: &Image) {
-    for node in [1, 3] {
-        let number = 100 + node as u64;
-        assert!(is(&next(members, number), "Moving", node));
-        members.done(number, followed(image, Cause::Unfenced(NodeId(node))));
-    }
+    let moving = next(members, 100).expect("it has just begun");
+    assert!(moving.contains("Living"), "{moving}");
+    members.done(100, followed(image, Cause::Living));
 }
 
 #[test]
@@ -99,9 +107,10 @@ fn a_broker_may_lead_when_all_that_followed_from_its_fencing_is_recorded() {
     assert!(is(&next(&mut members, 4), "Moving", 2));
     members.done(4, followed(&image, unfenced));
     // Fenced once more, it is not settled.
-    members.look(Mono(0), ME, &cluster(3), |node| match node {
-        NodeId(2) => Some(Verdict::Dead),
-        _ => Some(Verdict::Suspected),
+    let all = cluster(3);
+    members.look(Mono(0), ME, &all, |node| match node {
+        NodeId(2) => heard(&all, node, Verdict::Dead),
+        _ => heard(&all, node, Verdict::Suspected),
     });
     assert!(is(&next(&mut members, 5), "Fencing", 2));
     members.ask(NodeId(2), unfence(2));
@@ -161,7 +170,7 @@ fn who_is_dead_or_was_never_heard_of_is_fenced_and_nobody_else() {
     let gone = |members: &mut ClusterMembers, now, verdict: Option<Verdict>| {
         members.look(now, ME, &image, |node| {
             assert_eq!(node, NodeId(2), "a live one that is another one");
-            verdict
+            verdict.and_then(|verdict| heard(&image, node, verdict))
         });
         members.gone.len()
     };
@@ -185,11 +194,7 @@ fn a_process_that_is_about_to_stop_leads_nothing_and_none_that_comes_after_it() 
     let image = cluster(3);
     let member = image.brokers.member(NodeId(2)).expect("it is registered");
     let mut members = leading(&image);
-    for number in [1, 2, 3] {
-        let node = NodeId(number as i32);
-        assert!(is(&next(&mut members, number), "Moving", node.0));
-        members.done(number, followed(&image, Cause::Unfenced(node)));
-    }
+    of_the_living(&mut members, &image);
     members.ask(NodeId(2), MemberAsk::Leave(member));
     assert!(is(&next(&mut members, 4), "Leaving", 2));
     members.done(4, follows(Cause::Fenced(NodeId(2)), 2));
@@ -277,11 +282,7 @@ fn those_that_are_started_anew_at_once_are_all_registered_before_anything_follow
         assert!(is(&registering, "Registering", node), "{registering:?}");
         members.done(number, follows(fenced(node), node));
     }
-    for node in [1, 2, 3] {
-        let (number, moving) = decide(&mut members);
-        assert!(is(&moving, "Unfenced", node), "{moving:?}");
-        members.done(number, followed(&image, Cause::Unfenced(NodeId(node))));
-    }
+    of_the_living(&mut members, &image);
     assert_eq!(decide(&mut members).1, None, "another one may ask");
     members.ask(NodeId(3), joins(3));
     let (number, registering) = decide(&mut members);
@@ -293,12 +294,12 @@ fn those_that_are_started_anew_at_once_are_all_registered_before_anything_follow
     members.look(heard, ME, &image, |_| None);
     members.pass(heard);
     assert_eq!(decide(&mut members).1, None, "another one may be there");
-    members.look(heard.plus_ms(1), ME, &image, |_| Some(Verdict::Alive));
+    look_at(&mut members, heard.plus_ms(1), &image);
     let late = heard.plus_ms(REGISTERED_WITHIN_MS);
     assert_eq!(members.deadline(), late);
     members.pass(late);
     assert_eq!(members.deadline(), Mono::NEVER);
-    for node in [2, 1, 3] {
+    for node in [3, 1, 2] {
         let (number, moving) = decide(&mut members);
         assert!(is(&moving, "Fenced", node), "{moving:?}");
         members.done(number, followed(&image, fenced(node)));
@@ -311,16 +312,8 @@ fn leaders_are_balanced_now_and_then_when_nothing_else_moves() {
     let image = cluster(3);
     let mut members = leading(&image);
     members.balance(Mono(0).plus_ms(100), 100);
-    assert!(
-        is(&next(&mut members, 1), "Moving", 1),
-        "what was left comes first"
-    );
-    members.done(1, followed(&image, Cause::Unfenced(NodeId(1))));
-    for number in [2, 3] {
-        let node = NodeId(number as i32);
-        assert!(is(&next(&mut members, number), "Moving", node.0));
-        members.done(number, followed(&image, Cause::Unfenced(node)));
-    }
+    // What was left comes first.
+    of_the_living(&mut members, &image);
     members.balance(Mono(0).plus_ms(99), 100);
     assert_eq!(next(&mut members, 4), None, "not yet");
     members.balance(Mono(0).plus_ms(100), 100);
@@ -331,4 +324,62 @@ fn leaders_are_balanced_now_and_then_when_nothing_else_moves() {
     assert_eq!(next(&mut members, 5), None, "one at a time");
     members.balance(Mono(0).plus_ms(300), 100);
     assert!(next(&mut members, 5).is_some_and(|it| it.contains("Balance")));
+}
+
+/// A disk was lost, and its node is back before anybody has noticed that it was gone.
+#[test]
+fn a_broker_whose_node_is_heard_with_another_disk_is_fenced() {
+    let image = cluster(3);
+    let mut members = leading(&image);
+    of_the_living(&mut members, &image);
+    let disk = DirectoryId::new(99, crate::base::StoreId(0));
+    for verdict in [Verdict::Suspected, Verdict::Alive] {
+        assert_eq!(next(&mut members, 1), None);
+        members.look(Mono(0), ME, &image, |node| match node {
+            NodeId(2) => Some((disk, verdict)),
+            _ => heard(&image, node, Verdict::Alive),
+        });
+    }
+    assert!(is(&next(&mut members, 1), "Fencing", 2));
+}
+
+/// Partitions without a leader wait for nothing else; who stops or returns does not wait for what may take long.
+#[test]
+fn what_follows_from_a_dead_broker_comes_first() {
+    let mut image = image(2);
+    create(&mut image, "a", 2, 3);
+    let mut members = leading(&image);
+    let fenced = |node| Cause::Fenced(NodeId(node));
+    members.done(0, failed());
+    assert!(is(&next(&mut members, 1), "Fenced", 2));
+    members.done(1, followed(&image, fenced(2)));
+    of_the_living(&mut members, &image);
+    members.balance(Mono(0).plus_ms(100), 100);
+    assert!(next(&mut members, 2).is_some_and(|it| it.contains("Balance")));
+    members.ask(NodeId(2), unfence(2));
+    members.done(2, partly(Cause::Balance));
+    assert!(is(&next(&mut members, 3), "Unfencing", 2));
+    members.elects_others();
+    members.done(3, follows(fenced(3), 3));
+    assert!(is(&next(&mut members, 4), "Fenced", 3));
+    members.ask(
+        NodeId(1),
+        MemberAsk::Leave(image.brokers.member(ME).expect("it is registered")),
+    );
+    let mut rest = Moves::new(fenced(3));
+    let mut draft = Draft::new(&image);
+    while rest.rank() == 0 {
+        let done = rest.go_on(&mut draft, &BrokerConfig::default(), &mut 1);
+        assert!(!done, "there is a second pass");
+    }
+    members.done(4, Ok(Called::Member(MemberDone::Moved(rest, false))));
+    assert!(is(&next(&mut members, 5), "Leaving", 1));
+    members.done(5, follows(fenced(1), 1));
+    assert!(is(&next(&mut members, 6), "Fenced", 1), "its first pass");
+    members.done(6, followed(&image, fenced(1)));
+    assert!(is(&next(&mut members, 7), "Fenced", 3), "the second one");
+    members.done(7, followed(&image, fenced(3)));
+    assert!(next(&mut members, 8).is_some_and(|it| it.contains("Leaderless")));
+    members.done(8, followed(&image, Cause::Leaderless));
+    assert!(next(&mut members, 9).is_some_and(|it| it.contains("Balance")));
 }

@@ -542,7 +542,7 @@ impl Control {
         self.metadata.strays_found(strays, owner, fx);
         if let Some(decision) = self.members.next(self.numbers + 1) {
             self.numbers += 1;
-            self.queue.push(ReqRef::inside(self.numbers), decision);
+            self.queue.push_inside(self.numbers, decision);
         }
         while !self.metadata.is_full() {
             let turn = self.queue.pop()?;

@@ -1,5 +1,6 @@
 //! Requests that wait for their turn to be decided on. One is at a time, in slices, for each sees what those before it
-//! have decided; the others wait as they came, with the memory that their connections have for them.
+//! have decided; the others wait as they came, with the memory that their connections have for them. What is to be
+//! decided about brokers waits for none of them: there is one such at a time, and others have their turn until it counts.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,6 +39,17 @@ pub struct CallTurn {
     pub asked: Option<RoomAnswer>,
 }
 
+impl CallTurn {
+    const fn new(req: ReqRef, call: ToDecide) -> Self {
+        Self {
+            req,
+            call,
+            waited: false,
+            asked: None,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct CallQueue {
@@ -54,13 +66,12 @@ impl CallQueue {
     pub fn push(&mut self, req: ReqRef, call: ToDecide) {
         let last = self.waiting.last_key_value();
         let number = last.map_or(0, |(number, _)| number + 1);
-        let turn = CallTurn {
-            req,
-            call,
-            waited: false,
-            asked: None,
-        };
-        self.insert(number, turn);
+        self.insert(number, CallTurn::new(req, call));
+    }
+
+    /// Takes one that waits for nobody: partitions may be without a leader until it is decided.
+    pub fn push_inside(&mut self, number: u64, call: ToDecide) {
+        self.push_front(CallTurn::new(ReqRef::inside(number), call));
     }
 
     /// Takes one that has waited long enough: it is next.

@@ -394,7 +394,10 @@ fn who_is_late_as_usual_is_waited_for() {
         };
         nodes.pass(100);
         for machine in &mut nodes.machines {
-            machine.act(|control, owner, fx| control.look_at_others(|_| Some(judged), owner, fx));
+            machine.act(|control, owner, fx| {
+                let heard = |node: NodeId| Some((directory(node.0), judged));
+                control.look_at_others(heard, owner, fx);
+            });
         }
         // Heard by the others again, they wait as long as is usual now.
         nodes.pass(100);

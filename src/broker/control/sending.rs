@@ -2,6 +2,7 @@
 //! it was made of, part by part, as each is asked for; nothing is read from the disk for that.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use super::said::NodeSaid;
@@ -31,6 +32,8 @@ pub struct SnapshotSending {
     /// The newest one.
     newest: Option<(EntryId, Image)>,
     to: BTreeMap<NodeId, Sending>,
+    /// Who has got a part last: the others have their turn before it has another one.
+    last: NodeId,
 }
 
 impl SnapshotSending {
@@ -87,29 +90,37 @@ impl SnapshotSending {
     /// Makes parts, as long as there is something `left` of a slice; a record costs one. Returns one that is whole, and
     /// for whom.
     pub fn go_on(&mut self, left: &mut usize) -> Option<(NodeId, NodeSaid)> {
-        for (node, it) in self.to.iter_mut().filter(|(_, it)| it.is_wanted) {
-            while *left > 0 {
-                *left -= 1;
-                let record = it.records.next();
-                it.ended = record.is_none();
-                if let Some(record) = record {
-                    it.part.push(&record, it.level);
-                }
-                if !it.ended && it.part.len() < PART_BYTES_MAX {
-                    continue;
-                }
-                it.is_wanted = false;
-                let part = NodeSaid::Part {
-                    id: it.id,
-                    number: it.number,
-                    is_last: it.ended,
-                    records: std::mem::take(&mut it.part).into_bytes(),
-                };
-                it.number += 1;
-                return Some((*node, part));
+        let node = self.next()?;
+        let it = self.to.get_mut(&node)?;
+        while *left > 0 {
+            *left -= 1;
+            let record = it.records.next();
+            it.ended = record.is_none();
+            if let Some(record) = record {
+                it.part.push(&record, it.level);
             }
+            if !it.ended && it.part.len() < PART_BYTES_MAX {
+                continue;
+            }
+            it.is_wanted = false;
+            let part = NodeSaid::Part {
+                id: it.id,
+                number: it.number,
+                is_last: it.ended,
+                records: std::mem::take(&mut it.part).into_bytes(),
+            };
+            it.number += 1;
+            self.last = node;
+            return Some((node, part));
         }
         None
+    }
+
+    /// Whose part is made next.
+    fn next(&self) -> Option<NodeId> {
+        let behind = self.to.range((Excluded(self.last), Unbounded));
+        let mut all = behind.chain(&self.to);
+        all.find(|(_, it)| it.is_wanted).map(|(node, _)| *node)
     }
 
     /// A node is not there any more, or wants nothing.
@@ -117,5 +128,33 @@ impl SnapshotSending {
         if let Some(sending) = self.to.remove(&node) {
             sending.records.leave(leftovers);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::LeaderEpoch;
+    use crate::controller::testing;
+
+    #[test]
+    fn nodes_have_their_turns_one_after_the_other() {
+        let (mut sending, mut leftovers) = (SnapshotSending::default(), Leftovers::default());
+        let id = EntryId {
+            term: LeaderEpoch(1),
+            index: crate::quorum::EntryIndex(1),
+        };
+        sending.set_newest(id, testing::cluster(1), &mut leftovers);
+        let mut served = Vec::new();
+        for node in [1, 2, 3] {
+            assert_eq!(sending.asked(NodeId(node), (id, 0), &mut leftovers), None);
+        }
+        for _ in 0..6 {
+            let (node, _) = sending.go_on(&mut 1_000).expect("somebody waits");
+            served.push(node.0);
+            // It wants the next one at once.
+            assert_eq!(sending.asked(node, (id, 0), &mut leftovers), None);
+        }
+        assert_eq!(served, [1, 2, 3, 1, 2, 3]);
     }
 }

@@ -9,7 +9,7 @@ use super::detector::{Detector, Judged, OwnTime, Verdict};
 use super::greeting::{ClusterSetup, GreetingRefused, PeerAddress, fit, text_of, two_processes};
 use super::outgoing::{Became, Outgoing};
 use crate::base::limits::{PEER_TICK_MS, PEERS_MAX, QUORUM_MESSAGE_BYTES_MAX};
-use crate::base::{Mono, NodeId, Rng};
+use crate::base::{DirectoryId, Mono, NodeId, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::broker::msg::{PeerAnswer, PeerSaid, PeerStream};
 use crate::broker::rare_log::RareLog;
@@ -506,11 +506,11 @@ impl Peers {
         Ok(())
     }
 
-    /// What is thought of a node; `None` if it was never heard.
-    pub fn judged(&mut self, now: Mono, node: NodeId) -> Option<Judged> {
+    /// With which first directory a node was heard last, and what is thought of it; `None` if it was never heard.
+    pub fn judged(&mut self, now: Mono, node: NodeId) -> Option<(DirectoryId, Judged)> {
         let own = self.own.at(now);
         let process = by_node(&mut self.peers, node)?.process.as_ref()?;
-        Some(process.detector.judged(own))
+        Some((process.facts.directory, process.detector.judged(own)))
     }
 
     /// Nodes that clients should not be sent to for now, though the metadata may not know yet: see

@@ -535,7 +535,7 @@ fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
     let mut one = One::new();
     let verdict = |one: &mut One| {
         let judged = one.peers.judged(one.now(), OTHER);
-        judged.map(|it| it.verdict)
+        judged.map(|(_, it)| it.verdict)
     };
     assert_eq!(verdict(&mut one), None);
     let (link, _) = one.dialled();
@@ -659,7 +659,9 @@ fn a_node_without_a_vote_is_talked_to_when_it_has_come() {
     let event = one.peers.next_event();
     assert_eq!(event, Some(PeerEvent::Up(facts(4, Some("a")))));
     assert_eq!(
-        one.peers.judged(one.now(), NodeId(4)).map(|it| it.verdict),
+        one.peers
+            .judged(one.now(), NodeId(4))
+            .map(|(_, it)| it.verdict),
         Some(Verdict::Alive)
     );
     // A second process with its id is refused, and nobody looks for the first one there.
