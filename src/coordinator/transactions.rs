@@ -326,7 +326,8 @@ impl TxnHost {
             facts.map_or(0, |facts| facts.partitions.len())
         };
         match ask {
-            TxnAsk::Init(_) | TxnAsk::End(_) | TxnAsk::List(..) => 0,
+            TxnAsk::Init(InitTxn { id, .. }) | TxnAsk::End(EndTxn { id, .. }) => known(id),
+            TxnAsk::List(..) => 0,
             TxnAsk::Add(id, _, partitions, _) => partitions.len() + known(id),
             TxnAsk::Verify(_, _, partitions) => partitions.len(),
             TxnAsk::Describe(id) => known(id),
@@ -486,6 +487,7 @@ impl TxnHost {
         instance.coordinator.set_room(TxnUsage {
             ids: limits::TXN_IDS_MAX.saturating_sub(self.usage.ids),
             bytes: limits::TXN_BYTES_MAX.saturating_sub(self.usage.bytes),
+            markers: limits::MARKERS_ON_THEIR_WAY_MAX.saturating_sub(self.usage.markers),
         });
         let mut effects = Vec::new();
         out.extend(act(instance, &mut effects));
@@ -517,10 +519,7 @@ impl TxnHost {
             after = TxnUsage::default();
             self.instances.remove(&partition);
         }
-        self.usage = TxnUsage {
-            ids: self.usage.ids + after.ids - before.ids,
-            bytes: self.usage.bytes + after.bytes - before.bytes,
-        };
+        self.usage.change(before, after);
         if deadline == Mono::NEVER {
             self.due.cancel(&partition);
         } else {
@@ -531,13 +530,12 @@ impl TxnHost {
     /// Panics if something is wrong inside. For tests and the simulator.
     pub fn invariants(&self) {
         self.due.invariants();
-        let (mut ids, mut bytes) = (0, 0);
+        let mut usage = TxnUsage::default();
         for instance in self.instances.values() {
             instance.coordinator.invariants();
-            let usage = instance.coordinator.usage();
-            (ids, bytes) = (ids + usage.ids, bytes + usage.bytes);
+            usage.change(TxnUsage::default(), instance.coordinator.usage());
         }
-        assert_eq!(self.usage, TxnUsage { ids, bytes }, "what the ids take");
+        assert_eq!(self.usage, usage, "what the ids take");
     }
 }
 

@@ -3,7 +3,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::limits::{SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX};
+use crate::base::limits::{
+    ABORTED_TRANSACTIONS_SEGMENT_SHARE, SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX,
+};
 use crate::base::{ErrorCode, Mono, Now, Refused};
 use crate::record::{self, BatchInfo, EndMarker, TimestampType};
 use crate::store::{RoomFor, Store};
@@ -265,15 +267,24 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the batch goes to a new segment: the active one would get too long, has been open
-    /// for too long, or its offsets would no longer fit 31 bits.
+    /// Whether the batch goes to a new segment: the active one would get too long, has been open for too long, has too
+    /// many aborted transactions, or its offsets would no longer fit 31 bits.
     pub(super) fn must_roll(&self, entry: &BatchEntry, now: Now) -> bool {
         let active = self.active();
         let open_ms = active.open_ms(now.wall_ms, entry.max_timestamp);
         active.batches > 0
             && (active.len + entry.len > self.config.segment_bytes
                 || (open_ms > self.config.segment_ms && self.may_roll_by_age(open_ms))
+                || self.must_roll_to_clean()
                 || !active.fits(entry))
+    }
+
+    /// Compaction lets go of transactions that were aborted, but not of those in the active segment.
+    fn must_roll_to_clean(&self) -> bool {
+        let most = self.aborted_max / ABORTED_TRANSACTIONS_SEGMENT_SHARE;
+        self.config.compaction.is_some()
+            && self.transactions.aborted() > most
+            && self.transactions.aborted_from(self.active().base) > most
     }
 
     /// A log of many segments gets no short ones any more, in bytes and in time: each costs memory, and a place in

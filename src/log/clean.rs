@@ -197,7 +197,9 @@ impl Log {
         };
         let is_overdue = now.wall_ms.saturating_sub(oldest) > config.max_lag_ms;
         let is_enough = dirt.millionths() > config.min_dirty_millionths;
-        (to > start && (is_enough || is_overdue)).then_some(dirt)
+        // With too many of them no transaction begins any more.
+        let is_full = self.transactions.aborted() > self.aborted_max / 2;
+        (to > start && (is_enough || is_overdue || is_full)).then_some(dirt)
     }
 
     /// What is before it is committed and here for good, and no transaction is undecided there.

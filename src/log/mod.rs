@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::limits::WATERMARK_PLACES_MAX;
+use crate::base::limits::{ABORTED_TRANSACTIONS_PER_LOG_MAX, WATERMARK_PLACES_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, SegmentId};
 use crate::record::TimestampType;
 use crate::store::{Beginning, FlushSeq, LogLabel, Store};
@@ -72,7 +72,7 @@ pub use keys::NewestOffsets;
 pub use lookup::{Later, Opening};
 pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
-pub use steps::{AbortedRange, ActiveProducer, EndOfTransaction};
+pub use steps::{AbortedRange, ActiveProducer, EndOfTransaction, LogKept};
 pub use verified::TransactionAdmission;
 
 use clean_marks::CleanMarks;
@@ -150,6 +150,8 @@ pub struct Log {
     recent: Recent,
     turned_away: TurnedAway,
     transactions: Transactions,
+    /// With so many that were aborted none begins.
+    aborted_max: usize,
     verifications: Verifications,
     /// Where it was stable when that was asked last.
     stable_seen: Position,
@@ -228,6 +230,7 @@ impl Log {
             recent: Recent::default(),
             turned_away: TurnedAway::default(),
             transactions: Transactions::default(),
+            aborted_max: ABORTED_TRANSACTIONS_PER_LOG_MAX,
             verifications: Verifications::default(),
             stable_seen: zero,
             pending: VecDeque::new(),
@@ -388,16 +391,20 @@ impl Log {
         self.segments.len()
     }
 
-    /// Entries of producers in memory: those of before a segment count too.
+    /// What it keeps of producers and of transactions.
     #[must_use]
-    pub fn producer_entries(&self) -> usize {
-        self.producers.entries()
+    pub fn kept(&self) -> LogKept {
+        LogKept {
+            producers: self.producers.entries(),
+            aborted: self.transactions.aborted(),
+        }
     }
 
-    /// How many producers may be known from now on, at most as many as any partition may. Those that are too many
-    /// are forgotten by the next [`retain`](Self::retain).
-    pub fn limit_producers(&mut self, most: usize) {
-        self.producers.limit(most);
+    /// How much of that it may keep from now on, at most what any partition may. Producers that are too many are
+    /// forgotten by the next [`retain`](Self::retain); with too many aborted transactions none begins.
+    pub fn limit_kept(&mut self, most: LogKept) {
+        self.producers.limit(most.producers);
+        self.aborted_max = most.aborted;
     }
 
     /// The newest flush that one of its marks waits for, or what says that it was cut: whoever gives it something to

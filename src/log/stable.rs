@@ -5,7 +5,7 @@
 use super::Log;
 use super::hints::Position;
 use super::steps::{AbortedRange, ActiveProducer};
-use crate::base::limits::{ABORTED_TRANSACTIONS_PER_LOG_MAX, OPEN_TRANSACTIONS_PER_LOG_MAX};
+use crate::base::limits::OPEN_TRANSACTIONS_PER_LOG_MAX;
 use crate::base::{ErrorCode, Offset, Refused, SegmentId};
 
 impl Log {
@@ -79,7 +79,7 @@ impl Log {
     /// Whether one more transaction may begin here.
     pub(super) fn check_transactions(&self) -> Result<(), Refused> {
         let (open, aborted) = (self.producers.open(), self.transactions.aborted());
-        if open < OPEN_TRANSACTIONS_PER_LOG_MAX && aborted < ABORTED_TRANSACTIONS_PER_LOG_MAX {
+        if open < OPEN_TRANSACTIONS_PER_LOG_MAX && aborted < self.aborted_max {
             return Ok(());
         }
         let message = format!(

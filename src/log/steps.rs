@@ -41,6 +41,15 @@ pub struct AbortedRange {
     pub stable: Offset,
 }
 
+/// What a log keeps in memory because of what clients make up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogKept {
+    /// Entries of producers: those of before a segment count too.
+    pub producers: usize,
+    /// Aborted transactions.
+    pub aborted: usize,
+}
+
 /// A producer that has written to a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveProducer {

@@ -118,6 +118,12 @@ impl Transactions {
         self.aborted.len()
     }
 
+    /// How many of those ended here or later.
+    pub(super) fn aborted_from(&self, offset: Offset) -> usize {
+        let before = self.aborted.partition_point(|range| range.last < offset);
+        self.aborted.len() - before
+    }
+
     /// Whether none has anything at this offset or behind it.
     pub(super) fn are_before(&self, offset: Offset) -> bool {
         self.span.is_none_or(|(_, newest)| newest <= offset)

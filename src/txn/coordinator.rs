@@ -32,6 +32,19 @@ pub struct TxnUsage {
     pub ids: usize,
     /// Bytes.
     pub bytes: usize,
+    /// Markers on their way.
+    pub markers: usize,
+}
+
+impl TxnUsage {
+    /// Something of it took so much before, and takes so much now.
+    pub fn change(&mut self, before: Self, now: Self) {
+        *self = Self {
+            ids: self.ids + now.ids - before.ids,
+            bytes: self.bytes + now.bytes - before.bytes,
+            markers: self.markers + now.markers - before.markers,
+        };
+    }
 }
 
 /// See the module.
@@ -49,7 +62,7 @@ pub struct TxnCoordinator {
     /// It is given up: no more markers are sent.
     pub(super) is_unloading: bool,
     usage: TxnUsage,
-    room: TxnUsage,
+    pub(super) room: TxnUsage,
 }
 
 impl TxnCoordinator {
@@ -69,14 +82,21 @@ impl TxnCoordinator {
             room: TxnUsage {
                 ids: usize::MAX,
                 bytes: usize::MAX,
+                markers: usize::MAX,
             },
         }
     }
 
-    /// What it takes.
+    /// What it takes. Of markers that are on their way when it is given up nothing is heard any more.
     #[must_use]
     pub const fn usage(&self) -> TxnUsage {
-        self.usage
+        match self.is_unloading {
+            true => TxnUsage {
+                markers: 0,
+                ..self.usage
+            },
+            false => self.usage,
+        }
     }
 
     /// What it may take more.
@@ -119,18 +139,15 @@ impl TxnCoordinator {
         id: &Name,
         act: impl FnOnce(&mut Option<TxnEntry>) -> T,
     ) -> T {
-        let bytes = |entry: &Option<TxnEntry>| match entry {
-            Some(entry) => (1, 2 * id.len() + entry.memory()),
-            None => (0, 0),
+        let usage = |entry: &Option<TxnEntry>| {
+            entry
+                .as_ref()
+                .map_or(TxnUsage::default(), |it| it.usage(id))
         };
         let mut entry = self.ids.remove(id);
-        let before = bytes(&entry);
+        let before = usage(&entry);
         let done = act(&mut entry);
-        let after = bytes(&entry);
-        self.usage = TxnUsage {
-            ids: self.usage.ids + after.0 - before.0,
-            bytes: self.usage.bytes + after.1 - before.1,
-        };
+        self.usage.change(before, usage(&entry));
         if let Some(entry) = entry {
             self.ids.insert(id.clone(), entry);
         }
@@ -334,11 +351,9 @@ impl TxnCoordinator {
     /// Panics if something is wrong inside. For tests and the simulator.
     pub fn invariants(&self) {
         self.timers.invariants();
-        let of_each = self.ids.iter().map(|(id, it)| 2 * id.len() + it.memory());
-        let usage = TxnUsage {
-            ids: self.ids.len(),
-            bytes: of_each.sum(),
-        };
+        let mut usage = TxnUsage::default();
+        let of_each = self.ids.iter().map(|(id, it)| it.usage(id));
+        of_each.for_each(|it| usage.change(TxnUsage::default(), it));
         assert_eq!(self.usage, usage, "what the ids take");
         for (id, entry) in &self.ids {
             let facts = &entry.facts;

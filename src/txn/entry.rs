@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::coordinator::TxnUsage;
 use super::state::{TxnFacts, TxnPartition, bytes_of};
 use crate::base::{Mono, Name};
 
@@ -40,7 +41,16 @@ impl TxnEntry {
         self.pending.is_some() || self.facts.state.decided().is_some()
     }
 
-    pub fn memory(&self) -> usize {
+    /// What it takes, with this id.
+    pub fn usage(&self, id: &Name) -> TxnUsage {
+        TxnUsage {
+            ids: 1,
+            bytes: 2 * id.len() + self.memory(),
+            markers: self.marking.as_ref().map_or(0, Marking::on_their_way),
+        }
+    }
+
+    fn memory(&self) -> usize {
         let marking = self.marking.as_ref().map_or(0, Marking::memory);
         let waiting = self.waiting.memory();
         size_of::<Self>() + self.facts.memory() + self.pending_bytes + waiting + marking
@@ -74,13 +84,56 @@ impl WaitingAdds {
 #[derive(Debug)]
 pub(super) struct Marking {
     pub round: u64,
-    /// Nothing is known of these yet,
-    pub sent: BTreeSet<TxnPartition>,
-    /// and these are to be tried again.
-    pub again: BTreeSet<TxnPartition>,
+    /// These are not sent yet,
+    unsent: BTreeSet<TxnPartition>,
+    /// nothing is known of these yet,
+    sent: BTreeSet<TxnPartition>,
+    /// and these are to be tried again when all others have been.
+    again: BTreeSet<TxnPartition>,
 }
 
 impl Marking {
+    /// All of them are to be sent.
+    pub fn of(partitions: BTreeSet<TxnPartition>) -> Self {
+        Self {
+            round: 0,
+            unsent: partitions,
+            sent: BTreeSet::new(),
+            again: BTreeSet::new(),
+        }
+    }
+
+    /// The next ones are sent, at most so many, as this round of them.
+    pub fn send(&mut self, round: u64, most: usize) -> Vec<TxnPartition> {
+        self.round = round;
+        if self.unsent.is_empty() {
+            self.unsent = std::mem::take(&mut self.again);
+        }
+        let behind = self.unsent.iter().nth(most).cloned();
+        let rest = behind.map(|first| self.unsent.split_off(&first));
+        self.sent = std::mem::replace(&mut self.unsent, rest.unwrap_or_default());
+        self.sent.iter().cloned().collect()
+    }
+
+    /// What has come of one that was sent: whether it is to be tried again, and all others have been tried.
+    pub fn answered(&mut self, partition: TxnPartition, is_refused: bool) -> bool {
+        let counts = self.sent.remove(&partition) && is_refused;
+        if counts {
+            self.again.insert(partition);
+        }
+        counts && self.unsent.is_empty()
+    }
+
+    /// Whether all of them are written.
+    pub fn is_done(&self) -> bool {
+        self.unsent.is_empty() && self.sent.is_empty() && self.again.is_empty()
+    }
+
+    /// How many are on their way.
+    pub fn on_their_way(&self) -> usize {
+        self.sent.len()
+    }
+
     /// Whether partitions are still to answer.
     pub fn waits(&self) -> bool {
         !self.sent.is_empty()
@@ -89,13 +142,14 @@ impl Marking {
     pub fn memory(&self) -> usize {
         /// An entry of a tree, and of the list that is sent.
         const PARTITION_BYTES: usize = 96;
-        (self.sent.len() + self.again.len()) * PARTITION_BYTES
+        (self.unsent.len() + self.sent.len() + self.again.len()) * PARTITION_BYTES
     }
 
     pub fn is_within(&self, partitions: &BTreeSet<TxnPartition>) -> bool {
-        self.sent.is_disjoint(&self.again)
-            && self.sent.is_subset(partitions)
-            && self.again.is_subset(partitions)
+        let all = [&self.unsent, &self.sent, &self.again];
+        let together: BTreeSet<_> = all.into_iter().flatten().collect();
+        let count = all.iter().map(|some| some.len()).sum::<usize>();
+        together.len() == count && together.into_iter().all(|it| partitions.contains(it))
     }
 }
 

@@ -1,12 +1,14 @@
 //! The markers of transactions that are decided: each partition gets its own, and when all have theirs that is written
 //! down. Partitions that cannot be written to now are tried again, for as long as it takes: what is decided is done.
-
-use std::collections::BTreeSet;
+//!
+//! Of a transaction only some are on their way at a time, and of all of a shard no more than it has room for: others
+//! wait. However many partitions fail, the others of their transaction have their turn.
 
 use super::coordinator::TxnCoordinator;
 use super::effect::{MarkersToSend, TxnEffect, TxnProducer};
 use super::entry::{Marking, TxnThen};
 use super::state::TxnPartition;
+use crate::base::limits::MARKERS_TOGETHER_MAX;
 use crate::base::{ErrorCode, Name, Now};
 
 impl TxnCoordinator {
@@ -26,62 +28,62 @@ impl TxnCoordinator {
                 return false;
             };
             for (partition, error) in results {
-                if marking.sent.remove(&partition) && is_to_be_repeated(error) {
-                    marking.again.insert(partition);
+                if marking.answered(partition, is_to_be_repeated(error)) {
                     entry.not_before = retry_at;
                 }
             }
             true
         });
         if is_known {
-            self.go_on(now, id, out);
+            self.go_on_soon(now, id, out);
         }
     }
 
-    /// Sends the markers of a transaction that still need it; when all partitions have theirs, writes that down.
+    /// Sends the next markers of a transaction that still need it, as far as there is room for them; when all
+    /// partitions have theirs, writes that down.
     pub(super) fn mark(&mut self, now: Now, id: &Name, commits: bool, out: &mut Vec<TxnEffect>) {
         if self.is_unloading {
             return;
         }
         self.rounds += 1;
-        let round = self.rounds;
-        let sent = self.change(id, |entry| {
+        let (round, most) = (self.rounds, self.room.markers.min(MARKERS_TOGETHER_MAX));
+        let next = self.change(id, |entry| {
             let entry = entry.as_mut()?;
-            let left = match entry.marking.take() {
-                Some(marking) => marking.again,
-                None => entry.facts.partitions.clone(),
-            };
-            let producer = TxnProducer {
-                id: entry.facts.producer_id,
-                epoch: entry.facts.epoch,
-            };
-            let partitions: Vec<TxnPartition> = left.iter().cloned().collect();
-            entry.marking = Some(Marking {
-                round,
-                sent: left,
-                again: BTreeSet::new(),
-            });
             let facts = &entry.facts;
-            let (decided_ms, version) = (facts.updated_ms, facts.version);
-            let completed = facts.completed(commits, now.wall_ms);
-            let markers = MarkersToSend {
+            let marking = entry.marking.take();
+            let mut marking = marking.unwrap_or_else(|| Marking::of(facts.partitions.clone()));
+            let completed = marking
+                .is_done()
+                .then(|| facts.completed(commits, now.wall_ms));
+            let partitions = marking.send(round, most);
+            entry.marking = Some(marking);
+            if let Some(completed) = completed {
+                return Some(Err(completed));
+            }
+            Some(Ok(MarkersToSend {
                 id: id.clone(),
                 round,
-                producer,
+                producer: TxnProducer {
+                    id: facts.producer_id,
+                    epoch: facts.epoch,
+                },
                 commits,
-                version,
-                decided_ms,
+                version: facts.version,
+                decided_ms: facts.updated_ms,
                 partitions,
-            };
-            Some((markers, completed))
+            }))
         });
-        let Some((markers, completed)) = sent else {
-            return;
-        };
-        if markers.partitions.is_empty() {
-            return self.write(id, Some(completed), TxnThen::Nothing, out);
+        match next {
+            None => {}
+            Some(Err(completed)) => self.write(id, Some(completed), TxnThen::Nothing, out),
+            Some(Ok(markers)) if markers.partitions.is_empty() => {
+                self.not_before(id, now.mono.plus_ms(self.config.retry_ms));
+            }
+            Some(Ok(markers)) => {
+                self.room.markers -= markers.partitions.len();
+                out.push(TxnEffect::Markers(markers));
+            }
         }
-        out.push(TxnEffect::Markers(markers));
     }
 }
 

@@ -211,12 +211,13 @@ impl TxnFacts {
         size_of::<Self>() + bytes_of(&self.partitions)
     }
 
-    /// The same, from which it is to change.
-    fn changed(&self, now_ms: i64) -> Self {
+    /// The same, from which it is to change, with these partitions.
+    fn changed(&self, partitions: BTreeSet<TxnPartition>, now_ms: i64) -> Self {
         Self {
             previous_producer_id: self.producer_id,
             updated_ms: now_ms,
-            ..self.clone()
+            partitions,
+            ..*self
         }
     }
 
@@ -228,9 +229,8 @@ impl TxnFacts {
             last_epoch,
             timeout_ms,
             state: TxnState::Empty,
-            partitions: BTreeSet::new(),
             start_ms: -1,
-            ..self.changed(now_ms)
+            ..self.changed(BTreeSet::new(), now_ms)
         }
     }
 
@@ -242,7 +242,7 @@ impl TxnFacts {
             state: TxnState::prepare(commits),
             version: by.version,
             next_producer_id: by.next_producer_id,
-            ..self.changed(now_ms)
+            ..self.changed(self.partitions.clone(), now_ms)
         };
         if self.state != TxnState::Ongoing {
             facts.start_ms = now_ms;
@@ -263,9 +263,8 @@ impl TxnFacts {
             epoch,
             next_producer_id: NO_PRODUCER_ID,
             state: TxnState::complete(commits),
-            partitions: BTreeSet::new(),
             start_ms: -1,
-            ..self.changed(now_ms)
+            ..self.changed(BTreeSet::new(), now_ms)
         }
     }
 
@@ -277,9 +276,13 @@ impl TxnFacts {
         version: TxnVersion,
         now_ms: i64,
     ) -> Self {
-        let mut facts = self.changed(now_ms);
-        if facts.state != TxnState::Ongoing {
-            facts.partitions.clear();
+        let goes_on = self.state == TxnState::Ongoing;
+        let before = match goes_on {
+            true => self.partitions.clone(),
+            false => BTreeSet::new(),
+        };
+        let mut facts = self.changed(before, now_ms);
+        if !goes_on {
             facts.start_ms = now_ms;
         }
         facts.state = TxnState::Ongoing;

@@ -1,9 +1,11 @@
 //! What each request comes to.
 
 use super::records::txn_record;
+use super::state::TxnPartition;
 use super::testing::{World, partition};
 use super::{TxnProducer, TxnState, TxnUsage, TxnVersion};
 use crate::base::ErrorCode as E;
+use crate::base::limits::MARKERS_TOGETHER_MAX;
 
 /// A producer that has its first epoch.
 fn begun(world: &mut World) -> TxnProducer {
@@ -249,7 +251,11 @@ fn what_is_wrong_with_a_request() {
     let many: Vec<_> = (0..4097).map(|it| partition("a", it)).collect();
     let token = world.add("t", producer, &many);
     assert_eq!(world.done[&token], E::UnknownServerError);
-    world.coordinator.set_room(TxnUsage { ids: 0, bytes: 10 });
+    world.coordinator.set_room(TxnUsage {
+        ids: 0,
+        bytes: 10,
+        markers: usize::MAX,
+    });
     let token = world.add("t", producer, &many[..1]);
     assert_eq!(world.done[&token], E::CoordinatorNotAvailable);
     let token = world.init("u", 60_000, None);
@@ -275,6 +281,76 @@ fn partitions_of_the_transaction_that_goes_on_are_verified() {
     world.mark(|_| E::None);
     world.commit_all();
     assert_eq!(verify(&world, producer), [E::TransactionAbortable; 2]);
+}
+
+/// However many partitions a transaction has, only some of its markers are on their way at a time, in a turn of their
+/// own; those that are refused wait until all others have been tried.
+#[test]
+fn markers_of_many_partitions_are_sent_in_parts() {
+    let mut world = World::new();
+    let producer = begun(&mut world);
+    let all: Vec<_> = (0..2 * MARKERS_TOGETHER_MAX as i32 + 1)
+        .map(|it| partition("a", it))
+        .collect();
+    world.add("t", producer, &all);
+    world.commit_all();
+    world.end("t", producer, true);
+    world.commit_all();
+    assert!(world.markers.is_empty(), "that is left to a slice");
+    let mut sent = Vec::new();
+    for refused in [2, 0, 0] {
+        world.advance(0);
+        assert_eq!(world.markers.len(), 1);
+        let error = |it: &TxnPartition| match it.1 < refused {
+            true => E::LeaderNotAvailable,
+            false => E::None,
+        };
+        sent.extend(world.mark(error).unwrap().partitions);
+    }
+    assert_eq!(sent, all, "each once");
+    world.advance(0);
+    assert_eq!(world.mark(|_| E::None).unwrap().partitions, all[..2]);
+    world.advance(0);
+    world.commit_all();
+    assert_eq!(
+        world.coordinator.facts("t").unwrap().state,
+        TxnState::CompleteCommit
+    );
+}
+
+/// Transactions whose markers have no room wait for it, and none of them for ever.
+#[test]
+fn markers_wait_for_room() {
+    let mut world = World::new();
+    world.markers_max = Some(1);
+    for id in ["t", "u"] {
+        world.init(id, 60_000, None);
+        world.commit_all();
+        let facts = world.coordinator.facts(id).unwrap();
+        let producer = TxnProducer {
+            id: facts.producer_id,
+            epoch: facts.epoch,
+        };
+        world.add(id, producer, &[partition("a", 0), partition("a", 1)]);
+        world.commit_all();
+        world.end(id, producer, true);
+        world.commit_all();
+    }
+    let mut marked = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(world.markers.len(), 1);
+        let markers = world.mark(|_| E::None).unwrap();
+        assert_eq!(markers.partitions.len(), 1);
+        marked.push((markers.id, markers.partitions[0].1));
+        world.commit_all();
+        world.advance(100);
+    }
+    world.commit_all();
+    marked.sort_unstable();
+    let all = ["t", "u"].map(|id| [(id.into(), 0), (id.into(), 1)]);
+    assert_eq!(marked, all.concat());
+    world.coordinator.unload();
+    assert_eq!(world.coordinator.usage().markers, 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::coordinator::TxnCoordinator;
 use super::effect::{NeedsId, TxnEffect};
 use super::entry::{Marking, TxnEntry, TxnThen};
 use super::state::TxnState;
-use crate::base::limits::PRODUCER_ID_WITHIN_MS;
+use crate::base::limits::{PRODUCER_ID_WITHIN_MS, TXN_PARTITIONS_PER_STEP};
 use crate::base::{Mono, Name, Now};
 
 /// What is to be done with an id next.
@@ -42,6 +42,22 @@ impl TxnCoordinator {
         }
     }
 
+    /// The same, unless there is much to do, which is left to a slice of [`TxnCoordinator::tick`]: many may come to
+    /// this at the same time.
+    pub(super) fn go_on_soon(&mut self, now: Now, id: &Name, out: &mut Vec<TxnEffect>) {
+        match self.cost_of(id) > 1 && !self.is_unloading {
+            true => self.timers.set(id.clone(), now.mono),
+            false => self.go_on(now, id, out),
+        }
+    }
+
+    /// What a step of an id costs, in those of an id with few partitions.
+    fn cost_of(&self, id: &Name) -> usize {
+        let entry = self.ids.get(id);
+        let partitions = entry.map_or(0, |entry| entry.facts.partitions.len());
+        1 + partitions / TXN_PARTITIONS_PER_STEP
+    }
+
     /// Aborts a transaction that takes too long; with this producer id that nobody has, if there is one.
     fn abort(&mut self, now: Now, id: &Name, fresh: Option<i64>, out: &mut Vec<TxnEffect>) {
         let Some(entry) = self.ids.get(id) else {
@@ -75,7 +91,7 @@ impl TxnCoordinator {
     }
 
     /// Nothing is done of itself with an id before this.
-    fn not_before(&mut self, id: &Name, at: Mono) {
+    pub(super) fn not_before(&mut self, id: &Name, at: Mono) {
         let is_known = self.change(id, |entry| match entry {
             Some(entry) => {
                 entry.not_before = at;
@@ -123,12 +139,12 @@ impl TxnCoordinator {
         entry.is_some_and(|entry| matches!(self.next_step(now, entry), Step::Abort))
     }
 
-    /// Does what is due, for so many ids at most; the rest still is.
+    /// Does what is due, for so many ids of few partitions at most; the rest still is.
     pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<TxnEffect>) {
         while *left > 0
             && let Some(id) = self.timers.pop_due(now.mono)
         {
-            *left -= 1;
+            *left = left.saturating_sub(self.cost_of(&id));
             self.go_on(now, &id, out);
         }
     }

@@ -135,6 +135,6 @@ impl TxnCoordinator {
             TxnThen::Nothing => {}
         }
         self.add_waiting(now, &id, (waiting, result), out);
-        self.go_on(now, &id, out);
+        self.go_on_soon(now, &id, out);
     }
 }

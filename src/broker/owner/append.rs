@@ -48,8 +48,7 @@ impl Owner {
             let elsewhere = ErrorCode::NotLeaderOrFollower.into();
             return ack.results.push((place, Err(elsewhere)));
         };
-        let producers = log.producer_entries();
-        log.limit_producers(self.producers.each());
+        log.limit_kept(self.kept.each());
         let has_room = may_wait.is_ok();
         let admitted = leader.admit(mark).and(may_wait);
         let admitted = admitted.and_then(|()| Ok(log.still_admits(&info, admission)?));
@@ -66,13 +65,13 @@ impl Owner {
             false => log.append(now, batch, &info, &mut slot.store),
         };
         let appended = admitted.and_then(append);
-        (self.producers).changed(producers, partition.log.producer_entries());
+        partition.count(&mut self.kept);
         let appended = match appended {
             Ok(appended) => appended,
             Err(refused) => return ack.results.push((place, Err(refused))),
         };
         if let Some(flush) = appended.flush {
-            partition.changed(flush, slot);
+            partition.changed(flush, slot, &mut self.kept);
             if !is_own {
                 self.board.appended(records, bytes);
                 partition.counts.produced(records, bytes);
@@ -132,7 +131,7 @@ impl Owner {
             .log
             .append_internal(now, batch, &info, &mut slot.store)?;
         if let Some(flush) = appended.flush {
-            partition.changed(flush, slot);
+            partition.changed(flush, slot, &mut self.kept);
         }
         partition.has_moved(&mut self.roles);
         Ok(appended.last_offset.plus(1))
@@ -160,7 +159,7 @@ impl Owner {
         }
         let slot = &mut self.slots[partition.slot];
         if let Some(flush) = partition.log.begin_epoch(epoch, &mut slot.store) {
-            partition.changed(flush, slot);
+            partition.changed(flush, slot, &mut self.kept);
         }
         let appended = self.append_internal(now, log, batch);
         appended.map(drop).map_err(|refused| refused.to_string())

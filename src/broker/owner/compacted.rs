@@ -12,13 +12,10 @@ impl Owner {
             return false;
         };
         let slot = &mut self.slots[partition.slot];
-        let producers = partition.log.producer_entries();
         let Some(flush) = pass.end_group(&mut partition.log, &mut slot.store) else {
             return false;
         };
-        let now_known = partition.log.producer_entries();
-        self.producers.changed(producers, now_known);
-        partition.changed(flush, slot);
+        partition.changed(flush, slot, &mut self.kept);
         true
     }
 
@@ -26,7 +23,7 @@ impl Owner {
     #[cfg(test)]
     pub fn producers_counted(&self) -> (usize, usize) {
         let partitions = self.partitions.values();
-        let all = partitions.map(|it| it.log.producer_entries()).sum();
-        (self.producers.entries(), all)
+        let all = partitions.map(|it| it.log.kept().producers).sum();
+        (self.kept.kept().producers, all)
     }
 }

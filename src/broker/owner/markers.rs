@@ -50,7 +50,6 @@ impl Owner {
         let leader = leader.ok_or(ErrorCode::NotLeaderOrFollower)?;
         (leader.admit(Mark::Committed)).map_err(|refused| refused.code)?;
         let at = &mut self.slots[partition.slot];
-        let producers = partition.log.producer_entries();
         let end = EndOfTransaction {
             producer_id: marker.producer_id,
             producer_epoch: marker.producer_epoch,
@@ -59,8 +58,7 @@ impl Owner {
             version: marker.version,
         };
         let appended = partition.log.append_end(now, &end, &mut at.store);
-        let now_known = partition.log.producer_entries();
-        self.producers.changed(producers, now_known);
+        partition.count(&mut self.kept);
         let appended = appended.map_err(|refused| {
             let is_sure = is_of_client
                 || refused.code != ErrorCode::InvalidProducerEpoch
@@ -72,7 +70,7 @@ impl Owner {
             }
         })?;
         if let Some(flush) = appended.flush {
-            partition.changed(flush, at);
+            partition.changed(flush, at, &mut self.kept);
         }
         partition.has_moved(&mut self.roles);
         let until = match partition.leads_others() {

@@ -5,10 +5,11 @@ pub mod acks;
 pub mod adopt;
 mod append;
 mod compacted;
+mod kept;
 mod late;
 mod markers;
 mod moved;
-mod producers;
+pub mod refusals;
 pub mod roles;
 mod room;
 pub mod settings;
@@ -36,13 +37,13 @@ use crate::broker::msg::Msg;
 use crate::broker::trace::{Board, CountedTopics, FlushStamps, PartitionStanding, TopicCounts};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
-use crate::log::{Log, LogConfig, Ticket, Truncation};
+use crate::log::{Log, LogConfig, LogKept, Ticket, Truncation};
 use crate::replica::Leader;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
 use acks::{Acks, LogWaiter};
+use kept::KeptRoom;
 use late::LateWaits;
 use moved::Roles;
-use producers::ProducerRoom;
 use settings::log_config;
 use stores::StoreSlot;
 pub use watch::Watched;
@@ -62,6 +63,8 @@ pub struct OpenLog {
     pub slot: usize,
     /// The newest flush that has something of it.
     changed: FlushSeq,
+    /// What is counted of what it keeps: see [`KeptRoom`].
+    counted: LogKept,
     /// Some of its log is lost here, as a follower has found.
     has_lost: bool,
     /// Where what goes through it is counted.
@@ -85,8 +88,14 @@ impl OpenLog {
         }
     }
 
+    /// It may keep more or less than before.
+    fn count(&mut self, room: &mut KeptRoom) {
+        room.count(&mut self.counted, self.log.kept());
+    }
+
     /// It has changed; this is durable with the flush.
-    pub fn changed(&mut self, flush: FlushSeq, slot: &mut StoreSlot) {
+    fn changed(&mut self, flush: FlushSeq, slot: &mut StoreSlot, room: &mut KeptRoom) {
+        self.count(room);
         if self.changed < flush {
             self.changed = flush;
             slot.changed.push_back((flush, self.log.id()));
@@ -107,7 +116,7 @@ pub struct Owner {
     pub work: Work,
     pub acks: Acks,
     late: LateWaits,
-    producers: ProducerRoom,
+    kept: KeptRoom,
     next_retention: Mono,
     /// Logs that the pass of retention that is under way has not looked at yet.
     retaining: Vec<LogId>,
@@ -151,7 +160,7 @@ impl Owner {
             work: Work::default(),
             acks: Acks::default(),
             late: LateWaits::default(),
-            producers: ProducerRoom::default(),
+            kept: KeptRoom::default(),
             next_retention: Mono(0),
             retaining: Vec::new(),
             next_try: Mono(0),
@@ -185,7 +194,7 @@ impl Owner {
         if let Some(partition) = self.partitions.get_mut(&log) {
             let slot = &mut self.slots[partition.slot];
             let flush = partition.log.start_over(now, offset, &mut slot.store);
-            partition.changed(flush, slot);
+            partition.changed(flush, slot, &mut self.kept);
         }
     }
 
@@ -208,7 +217,7 @@ impl Owner {
             flush: Some(flush), ..
         } = cut
         {
-            partition.changed(flush, slot);
+            partition.changed(flush, slot, &mut self.kept);
         }
         Ok(cut)
     }
@@ -244,11 +253,8 @@ impl Owner {
         };
         leader.may_delete(&partition.log, before)?;
         let slot = &mut self.slots[partition.slot];
-        let producers = partition.log.producer_entries();
         let start = partition.log.delete_records(now, before, &mut slot.store);
-        let now_known = partition.log.producer_entries();
-        self.producers.changed(producers, now_known);
-        partition.changed(slot.store.pending_seq(), slot);
+        partition.changed(slot.store.pending_seq(), slot, &mut self.kept);
         partition.has_moved(&mut self.roles);
         start
     }
@@ -313,9 +319,9 @@ impl Owner {
     /// Goes on with a pass of retention, or begins one when it is time and none is under way.
     fn retain_some(&mut self, now: Now) {
         let is_due = now.mono >= self.next_retention
-            || self.producers.is_over() && self.next_retention != Mono::NEVER;
+            || self.kept.is_over() && self.next_retention != Mono::NEVER;
         if is_due && self.retaining.is_empty() {
-            self.producers.share_out();
+            self.kept.share_out();
             let interval = self.config.log_retention_check_interval_ms;
             self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
             self.retaining = self.partitions.keys().copied().collect();
@@ -329,16 +335,15 @@ impl Owner {
                 continue;
             };
             let slot = &mut self.slots[partition.slot];
-            let producers = partition.log.producer_entries();
+            let producers = partition.log.kept().producers;
             left = left.saturating_sub(1 + producers / PRODUCERS_PER_LOG_CHANGED);
-            partition.log.limit_producers(self.producers.each());
+            partition.log.limit_kept(self.kept.each());
             // Followers drop what their leaders have dropped.
             if partition.leader.is_some() && partition.log.retain(now, &mut slot.store) {
-                partition.changed(slot.store.pending_seq(), slot);
+                partition.changed(slot.store.pending_seq(), slot, &mut self.kept);
                 partition.has_moved(&mut self.roles);
             }
-            let now_known = partition.log.producer_entries();
-            self.producers.changed(producers, now_known);
+            partition.count(&mut self.kept);
         }
     }
 
@@ -532,9 +537,8 @@ impl Owner {
     /// The topic of a log was removed.
     pub fn delete_log(&mut self, log: LogId) {
         self.resign(log, ErrorCode::UnknownTopicOrPartition);
-        if let Some(partition) = self.partitions.remove(&log) {
-            let producers = partition.log.producer_entries();
-            self.producers.changed(producers, 0);
+        if let Some(mut partition) = self.partitions.remove(&log) {
+            self.kept.count(&mut partition.counted, LogKept::default());
             self.board
                 .stands(partition.standing, PartitionStanding::default());
             if self.roles.replicates {
@@ -612,16 +616,17 @@ impl Owner {
         } else {
             Log::create(id, label, config, now, &mut slot.store)
         };
-        let open = OpenLog {
+        let mut open = OpenLog {
             log,
             leader: None,
             slot: index,
             changed: slot.durable,
+            counted: LogKept::default(),
             has_lost: false,
             counts: Arc::default(),
             standing: PartitionStanding::default(),
         };
-        self.producers.changed(0, open.log.producer_entries());
+        open.count(&mut self.kept);
         self.partitions.insert(id, open);
     }
 

@@ -13,7 +13,8 @@ impl Owner {
     /// Something of a log is durable with this flush, that was written for whoever leads it.
     pub fn wrote(&mut self, log: LogId, flush: FlushSeq) {
         if let Some(open) = self.partitions.get_mut(&log) {
-            open.changed(flush, &mut self.slots[open.slot]);
+            let slot = &mut self.slots[open.slot];
+            open.changed(flush, slot, &mut self.kept);
         }
     }
 
@@ -152,7 +153,7 @@ impl Owner {
         let leader = Leader::begins(node, partition.leader_epoch, log.end_offset());
         open.leader = Some(leader);
         if let Some(flush) = flush {
-            open.changed(flush, slot);
+            open.changed(flush, slot, &mut self.kept);
         }
         true
     }

@@ -396,7 +396,7 @@ fn producers_of_a_shard_are_bounded_and_those_that_have_most_get_less() {
     }
     f.change(&[partition(2, 0, 11)]);
     let owner = &mut f.owner;
-    owner.producers.most = MOST;
+    owner.kept.most.producers = MOST;
     produce_as(owner, NOW, 11, 0..40);
     with_fx(NOW, |fx| owner.idle(fx));
     let mut peak = 0;
@@ -407,16 +407,16 @@ fn producers_of_a_shard_are_bounded_and_those_that_have_most_get_less() {
         for log in 1..=10 {
             produce_as(owner, now, log, round * 20..(round + 1) * 20);
             with_fx(NOW, |fx| owner.idle(fx));
-            peak = peak.max(owner.producers.entries());
+            peak = peak.max(owner.kept.kept().producers);
         }
     }
-    let entries = |owner: &Owner, log| owner.partitions[&LogId(log)].log.producer_entries();
+    let entries = |owner: &Owner, log| owner.partitions[&LogId(log)].log.kept().producers;
     let all = (1..=11).map(|log| entries(owner, log)).sum::<usize>();
-    assert_eq!(owner.producers.entries(), all);
+    assert_eq!(owner.kept.kept().producers, all);
     assert!(peak <= MOST + 200, "{peak}");
     assert_eq!(entries(owner, 11), 40, "it has not much");
     f.change(&[remove(1)]);
-    assert_eq!(f.owner.producers.entries(), 40);
+    assert_eq!(f.owner.kept.kept().producers, 40);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{CONFIG, batch, epochs_of_batches, fixture, written_epochs};
-use crate::base::{LeaderEpoch, Mono, NodeId, Offset, Rng};
+use crate::base::{ErrorCode, LeaderEpoch, Mono, NodeId, Offset, Rng};
 use crate::log::clean_tests::malformed;
 use crate::log::compaction::{CompactionPass, LookedAt, PassNeeds};
 use crate::log::testing::{Fixture, START_MS};
-use crate::log::{EndOfTransaction, LogConfig};
+use crate::log::{CompactionConfig, EndOfTransaction, LogConfig, LogKept};
 use crate::record::{Codec, parse, records};
 
 fn writes(f: &mut Fixture, id: i64, sequence: &mut i32, pairs: &[(&str, Option<&str>)]) {
@@ -110,6 +110,46 @@ fn aborted_records_and_then_their_markers_go() {
     assert_eq!(f.log.tombstones_removed_before(), Offset(6));
     let other = replica(&f);
     assert_eq!(other.log.last_stable(), other.log.end_offset());
+}
+
+/// With too many aborted transactions none begins: those of a compacted log go in time.
+#[test]
+fn many_aborted_transactions_make_a_log_dirty() {
+    let mut f = super::with_segments(1 << 30, 0);
+    let lazy = CompactionConfig {
+        min_dirty_millionths: 1_000_000,
+        ..CONFIG
+    };
+    f.log.set_config(LogConfig {
+        compaction: Some(lazy),
+        ..*f.log.config()
+    });
+    f.log.limit_kept(LogKept {
+        producers: 100,
+        aborted: 16,
+    });
+    let mut sequence = 0;
+    for n in 1..=16 {
+        writes(&mut f, 1, &mut sequence, &[("a", Some("1"))]);
+        ends(&mut f, 1, false);
+        f.settle();
+        assert_eq!(f.log.kept().aborted, n);
+        assert_eq!(f.log.segment_count(), 1 + (n - 1) / 3, "of {n}");
+        assert_eq!(f.log.dirt(f.now).is_some(), n > 8, "with {n}");
+    }
+    f.verified(1, 0);
+    let (batch, info) = {
+        let builder = batch(&[("a", Some("2"))], Codec::None, f.now.wall_ms);
+        let batch = builder.producer(1, 0, sequence).transactional().build();
+        let info = parse(&batch).unwrap();
+        (batch, info)
+    };
+    let refused = f.log.append(f.now, batch.clone(), &info, &mut f.disk.store);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::KafkaStorageError);
+    assert!(f.compact(1 << 20));
+    assert!(f.log.kept().aborted <= 3, "those of the active segment");
+    let taken = f.log.append(f.now, batch, &info, &mut f.disk.store);
+    assert!(taken.is_ok(), "{taken:?}");
 }
 
 fn owned((key, value): (&str, &str)) -> (String, String) {

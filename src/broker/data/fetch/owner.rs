@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::base::limits::{FETCH_PIECES_MAX, FETCH_READS_BYTES_MAX, PARTITIONS_PER_SLICE};
+use crate::base::limits::{
+    ABORTED_PER_PARTITION_PLANNED, FETCH_PIECES_MAX, FETCH_READS_BYTES_MAX, PARTITIONS_PER_SLICE,
+};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId};
 use crate::broker::data::reads::{Reading, Reads};
 use crate::broker::front::check_epoch;
@@ -318,7 +320,10 @@ fn plan(owner: &mut Owner, job: &mut FetchJob, part: FetchPart) -> Result<Step, 
                 first_bytes_max,
                 withheld,
             };
-            Ok(Step::Planned(job.take(found, looked_at)))
+            // Any of them may have to be looked at for that.
+            let known = log.kept().aborted * usize::from(committed);
+            let work = known / ABORTED_PER_PARTITION_PLANNED + job.take(found, looked_at);
+            Ok(Step::Planned(work))
         }
     }
 }
