@@ -191,16 +191,16 @@ pub const OPEN_TRANSACTIONS_PER_LOG_MAX: usize = 4096;
 /// Aborted transactions that a partition keeps, for those who read what is committed, some 40 bytes each: as long as
 /// there are so many none begins there.
 pub const ABORTED_TRANSACTIONS_PER_LOG_MAX: usize = 65_536;
-/// The same of all partitions of a shard. With more, those that have more than
-/// [`ABORTED_TRANSACTIONS_PER_LOG_MIN`] take no further transactions.
+/// The same of all partitions of a shard. With more, each may have half as many, for each sixteenth above it half of
+/// that again, and [`ABORTED_TRANSACTIONS_PER_LOG_MIN`] in any case: those that have most take no further transactions.
 pub const ABORTED_TRANSACTIONS_PER_SHARD_MAX: usize = 2_000_000;
 /// A read of what is committed may have to look at all of them: so many cost as much as another partition.
 pub const ABORTED_PER_PARTITION_PLANNED: usize = 4096;
 /// See [`ABORTED_TRANSACTIONS_PER_SHARD_MAX`].
 pub const ABORTED_TRANSACTIONS_PER_LOG_MIN: usize = 64;
-/// With such a part of what it may have, a segment of a partition that is compacted is ended, so that they can go; with
-/// half of it the partition is cleaned however little of it is dirty.
-pub const ABORTED_TRANSACTIONS_SEGMENT_SHARE: usize = 8;
+/// With so many of them a segment of a partition that is compacted is ended, so that they can go; with half of what it
+/// may have, and with that many at least, the partition is cleaned before others, however little of it is dirty.
+pub const ABORTED_TRANSACTIONS_PER_SEGMENT: usize = 1024;
 /// Producers of a partition about whose transactions their coordinators are asked, or have said something.
 pub const VERIFICATIONS_PER_LOG_MAX: usize = 4096;
 /// For so long clients are still shown a broker that is lost or fenced, in ms, as by a Kafka with the default of
@@ -353,8 +353,8 @@ pub const TXN_IDS_PER_SLICE: usize = 64;
 pub const TXN_PARTITIONS_PER_STEP: usize = 64;
 /// Markers of one transaction that are on their way at a time.
 pub const MARKERS_TOGETHER_MAX: usize = 1024;
-/// Markers of all transactions that the coordinators of a shard have on their way; those of others wait.
-pub const MARKERS_ON_THEIR_WAY_MAX: usize = 8192;
+/// Those that are refused are tried again after twice as long each time, ms, and at the latest after this.
+pub const MARKERS_AGAIN_MS_MAX: u64 = 2_000;
 /// Protocols that a member of a group may support.
 pub const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
 /// Consumer groups of one shard; further ones get COORDINATOR_NOT_AVAILABLE.

@@ -35,7 +35,7 @@ pub(super) struct Cleaner {
     next_look: Mono,
     /// Logs that this look has not come to yet, and the dirtiest one so far.
     looking: Vec<LogId>,
-    dirtiest: Option<(u64, LogId)>,
+    dirtiest: Option<(bool, u64, LogId)>,
     /// Those that something went wrong with, and until when each is left alone.
     troubled: IdMap<LogId, Mono>,
     /// Keys of passes that are over.
@@ -168,13 +168,15 @@ impl Cleaner {
             };
             let partition = owner.partitions.get(&log);
             if let Some(dirt) = partition.and_then(|it| it.log.dirt(now)) {
-                self.dirtiest = self.dirtiest.max(Some((dirt.millionths(), log)));
+                self.dirtiest = self
+                    .dirtiest
+                    .max(Some((dirt.is_full, dirt.millionths(), log)));
             }
         }
         if !self.looking.is_empty() {
             return;
         }
-        let Some((_, log)) = self.dirtiest.take() else {
+        let Some((.., log)) = self.dirtiest.take() else {
             return;
         };
         let keys_bytes_max = owner.config.log_cleaner_dedupe_buffer_size / i64::from(self.shards);

@@ -487,7 +487,6 @@ impl TxnHost {
         instance.coordinator.set_room(TxnUsage {
             ids: limits::TXN_IDS_MAX.saturating_sub(self.usage.ids),
             bytes: limits::TXN_BYTES_MAX.saturating_sub(self.usage.bytes),
-            markers: limits::MARKERS_ON_THEIR_WAY_MAX.saturating_sub(self.usage.markers),
         });
         let mut effects = Vec::new();
         out.extend(act(instance, &mut effects));

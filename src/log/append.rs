@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::base::limits::{
-    ABORTED_TRANSACTIONS_SEGMENT_SHARE, SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX,
+    ABORTED_TRANSACTIONS_PER_SEGMENT, SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX,
 };
 use crate::base::{ErrorCode, Mono, Now, Refused};
 use crate::record::{self, BatchInfo, EndMarker, TimestampType};
@@ -281,7 +281,7 @@ impl Log {
 
     /// Compaction lets go of transactions that were aborted, but not of those in the active segment.
     fn must_roll_to_clean(&self) -> bool {
-        let most = self.aborted_max / ABORTED_TRANSACTIONS_SEGMENT_SHARE;
+        let most = ABORTED_TRANSACTIONS_PER_SEGMENT;
         self.config.compaction.is_some()
             && self.transactions.aborted() > most
             && self.transactions.aborted_from(self.active().base) > most

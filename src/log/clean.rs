@@ -15,6 +15,7 @@ use super::hints::Position;
 use super::notes::Note;
 use super::segment::{BatchEntry, SEGMENT_BYTES_MAX, SEGMENT_DELTA_MAX, Segment};
 use super::state::{read_segment, write_segment};
+use crate::base::limits::ABORTED_TRANSACTIONS_PER_SEGMENT;
 use crate::base::{LeaderEpoch, Mono, NodeId, Now, Offset, SegmentId};
 use crate::record::BatchInfo;
 use crate::store::{Cleaned, FlushSeq, Store};
@@ -35,6 +36,8 @@ pub struct Dirt {
     pub bytes: u64,
     /// Bytes before that.
     pub clean_bytes: u64,
+    /// The log has so many aborted transactions that soon none may begin any more.
+    pub is_full: bool,
 }
 
 impl Dirt {
@@ -194,12 +197,12 @@ impl Log {
             to,
             bytes,
             clean_bytes,
+            is_full: self.transactions.aborted()
+                > ABORTED_TRANSACTIONS_PER_SEGMENT.max(self.aborted_max / 2),
         };
         let is_overdue = now.wall_ms.saturating_sub(oldest) > config.max_lag_ms;
         let is_enough = dirt.millionths() > config.min_dirty_millionths;
-        // With too many of them no transaction begins any more.
-        let is_full = self.transactions.aborted() > self.aborted_max / 2;
-        (to > start && (is_enough || is_overdue || is_full)).then_some(dirt)
+        (to > start && (is_enough || is_overdue || dirt.is_full)).then_some(dirt)
     }
 
     /// What is before it is committed and here for good, and no transaction is undecided there.

@@ -7,7 +7,8 @@ use super::effect::{InitTxn, NeedsId, TxnEffect, TxnProducer};
 use super::entry::{Marking, TxnEntry, TxnThen, TxnWrite};
 use super::records::{parse_txn_key, parse_txn_value};
 use super::state::{
-    Ending, LAST_EPOCH, NO_EPOCH, NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnVersion,
+    Ending, LAST_EPOCH, NO_EPOCH, NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnUsage,
+    TxnVersion,
 };
 use crate::base::fields::RecordError;
 use crate::base::{ErrorCode, Mono, Name, Now, Timers, name};
@@ -25,28 +26,6 @@ pub struct TxnConfig {
     pub version: TxnVersion,
 }
 
-/// What ids take, or may take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TxnUsage {
-    /// Transactional ids.
-    pub ids: usize,
-    /// Bytes.
-    pub bytes: usize,
-    /// Markers on their way.
-    pub markers: usize,
-}
-
-impl TxnUsage {
-    /// Something of it took so much before, and takes so much now.
-    pub fn change(&mut self, before: Self, now: Self) {
-        *self = Self {
-            ids: self.ids + now.ids - before.ids,
-            bytes: self.bytes + now.bytes - before.bytes,
-            markers: self.markers + now.markers - before.markers,
-        };
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct TxnCoordinator {
@@ -62,7 +41,7 @@ pub struct TxnCoordinator {
     /// It is given up: no more markers are sent.
     pub(super) is_unloading: bool,
     usage: TxnUsage,
-    pub(super) room: TxnUsage,
+    room: TxnUsage,
 }
 
 impl TxnCoordinator {
@@ -82,21 +61,14 @@ impl TxnCoordinator {
             room: TxnUsage {
                 ids: usize::MAX,
                 bytes: usize::MAX,
-                markers: usize::MAX,
             },
         }
     }
 
-    /// What it takes. Of markers that are on their way when it is given up nothing is heard any more.
+    /// What it takes.
     #[must_use]
     pub const fn usage(&self) -> TxnUsage {
-        match self.is_unloading {
-            true => TxnUsage {
-                markers: 0,
-                ..self.usage
-            },
-            false => self.usage,
-        }
+        self.usage
     }
 
     /// What it may take more.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::coordinator::TxnUsage;
-use super::state::{TxnFacts, TxnPartition, bytes_of};
+use super::state::{TxnFacts, TxnPartition, TxnUsage, bytes_of};
+use crate::base::limits::{MARKERS_AGAIN_MS_MAX, MARKERS_TOGETHER_MAX};
 use crate::base::{Mono, Name};
 
 /// Somebody who waits for an add, here and with whoever hosts the coordinator, in bytes.
@@ -46,7 +46,6 @@ impl TxnEntry {
         TxnUsage {
             ids: 1,
             bytes: 2 * id.len() + self.memory(),
-            markers: self.marking.as_ref().map_or(0, Marking::on_their_way),
         }
     }
 
@@ -83,6 +82,7 @@ impl WaitingAdds {
 /// How far the markers of a transaction are.
 #[derive(Debug)]
 pub(super) struct Marking {
+    /// Which time that this transaction's markers are written: what comes of those before is nothing to it.
     pub round: u64,
     /// These are not sent yet,
     unsent: BTreeSet<TxnPartition>,
@@ -90,48 +90,61 @@ pub(super) struct Marking {
     sent: BTreeSet<TxnPartition>,
     /// and these are to be tried again when all others have been.
     again: BTreeSet<TxnPartition>,
+    /// When they are.
+    again_at: Mono,
+    /// How long after the last refusal that is, ms.
+    pause_ms: u64,
 }
 
 impl Marking {
-    /// All of them are to be sent.
-    pub fn of(partitions: BTreeSet<TxnPartition>) -> Self {
+    /// All of them are to be sent; those that are refused again after so long.
+    pub fn of(round: u64, partitions: BTreeSet<TxnPartition>, pause_ms: u64) -> Self {
         Self {
-            round: 0,
+            round,
             unsent: partitions,
             sent: BTreeSet::new(),
             again: BTreeSet::new(),
+            again_at: Mono(0),
+            pause_ms,
         }
     }
 
-    /// The next ones are sent, at most so many, as this round of them.
-    pub fn send(&mut self, round: u64, most: usize) -> Vec<TxnPartition> {
-        self.round = round;
-        if self.unsent.is_empty() {
-            self.unsent = std::mem::take(&mut self.again);
+    /// When there is something to be done that waits for no answer.
+    pub fn next(&self) -> Mono {
+        let (sends, waits) = (!self.unsent.is_empty(), !self.sent.is_empty());
+        match (sends, waits) {
+            (true, _) if self.sent.len() <= MARKERS_TOGETHER_MAX / 2 => Mono(0),
+            (false, false) if !self.again.is_empty() => self.again_at,
+            (_, true) => Mono::NEVER,
+            (_, false) => Mono(0),
         }
+    }
+
+    /// The next ones are sent.
+    pub fn send(&mut self) -> Vec<TxnPartition> {
+        if self.unsent.is_empty() && self.sent.is_empty() {
+            self.unsent = std::mem::take(&mut self.again);
+            self.pause_ms = (2 * self.pause_ms).min(MARKERS_AGAIN_MS_MAX);
+        }
+        let most = MARKERS_TOGETHER_MAX.saturating_sub(self.sent.len());
         let behind = self.unsent.iter().nth(most).cloned();
         let rest = behind.map(|first| self.unsent.split_off(&first));
-        self.sent = std::mem::replace(&mut self.unsent, rest.unwrap_or_default());
-        self.sent.iter().cloned().collect()
+        let next = std::mem::replace(&mut self.unsent, rest.unwrap_or_default());
+        self.sent.extend(next.iter().cloned());
+        next.into_iter().collect()
     }
 
-    /// What has come of one that was sent: whether it is to be tried again, and all others have been tried.
-    pub fn answered(&mut self, partition: TxnPartition, is_refused: bool) -> bool {
-        let counts = self.sent.remove(&partition) && is_refused;
-        if counts {
+    /// What has come of one that was sent.
+    pub fn answered(&mut self, now: Mono, partition: TxnPartition, is_refused: bool) {
+        if self.sent.remove(&partition) && is_refused {
             self.again.insert(partition);
+            self.again_at = now.plus_ms(self.pause_ms);
         }
-        counts && self.unsent.is_empty()
     }
 
     /// Whether all of them are written.
     pub fn is_done(&self) -> bool {
         self.unsent.is_empty() && self.sent.is_empty() && self.again.is_empty()
-    }
-
-    /// How many are on their way.
-    pub fn on_their_way(&self) -> usize {
-        self.sent.len()
     }
 
     /// Whether partitions are still to answer.

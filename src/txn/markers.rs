@@ -1,14 +1,13 @@
 //! The markers of transactions that are decided: each partition gets its own, and when all have theirs that is written
 //! down. Partitions that cannot be written to now are tried again, for as long as it takes: what is decided is done.
 //!
-//! Of a transaction only some are on their way at a time, and of all of a shard no more than it has room for: others
-//! wait. However many partitions fail, the others of their transaction have their turn.
+//! Of a transaction only some are on their way at a time; others follow as these are answered. However many partitions
+//! fail, the others of their transaction have their turn before those, which are tried less and less often.
 
 use super::coordinator::TxnCoordinator;
 use super::effect::{MarkersToSend, TxnEffect, TxnProducer};
 use super::entry::{Marking, TxnThen};
 use super::state::TxnPartition;
-use crate::base::limits::MARKERS_TOGETHER_MAX;
 use crate::base::{ErrorCode, Name, Now};
 
 impl TxnCoordinator {
@@ -21,16 +20,13 @@ impl TxnCoordinator {
         results: Vec<(TxnPartition, ErrorCode)>,
         out: &mut Vec<TxnEffect>,
     ) {
-        let retry_at = now.mono.plus_ms(self.config.retry_ms);
         let is_known = self.change(id, |entry| {
-            let Some(entry) = entry else { return false };
-            let Some(marking) = entry.marking.as_mut().filter(|it| it.round == round) else {
+            let marking = entry.as_mut().and_then(|entry| entry.marking.as_mut());
+            let Some(marking) = marking.filter(|it| it.round == round) else {
                 return false;
             };
             for (partition, error) in results {
-                if marking.answered(partition, is_to_be_repeated(error)) {
-                    entry.not_before = retry_at;
-                }
+                marking.answered(now.mono, partition, is_to_be_repeated(error));
             }
             true
         });
@@ -39,23 +35,23 @@ impl TxnCoordinator {
         }
     }
 
-    /// Sends the next markers of a transaction that still need it, as far as there is room for them; when all
-    /// partitions have theirs, writes that down.
+    /// Sends the next markers of a transaction that still need it; when all partitions have theirs, writes that down.
     pub(super) fn mark(&mut self, now: Now, id: &Name, commits: bool, out: &mut Vec<TxnEffect>) {
         if self.is_unloading {
             return;
         }
         self.rounds += 1;
-        let (round, most) = (self.rounds, self.room.markers.min(MARKERS_TOGETHER_MAX));
+        let (new, pause_ms) = (self.rounds, self.config.retry_ms);
         let next = self.change(id, |entry| {
             let entry = entry.as_mut()?;
             let facts = &entry.facts;
             let marking = entry.marking.take();
-            let mut marking = marking.unwrap_or_else(|| Marking::of(facts.partitions.clone()));
+            let mut marking =
+                marking.unwrap_or_else(|| Marking::of(new, facts.partitions.clone(), pause_ms));
             let completed = marking
                 .is_done()
                 .then(|| facts.completed(commits, now.wall_ms));
-            let partitions = marking.send(round, most);
+            let (round, partitions) = (marking.round, marking.send());
             entry.marking = Some(marking);
             if let Some(completed) = completed {
                 return Some(Err(completed));
@@ -76,14 +72,9 @@ impl TxnCoordinator {
         match next {
             None => {}
             Some(Err(completed)) => self.write(id, Some(completed), TxnThen::Nothing, out),
-            Some(Ok(markers)) if markers.partitions.is_empty() => {
-                self.not_before(id, now.mono.plus_ms(self.config.retry_ms));
-            }
-            Some(Ok(markers)) => {
-                self.room.markers -= markers.partitions.len();
-                out.push(TxnEffect::Markers(markers));
-            }
+            Some(Ok(markers)) => out.push(TxnEffect::Markers(markers)),
         }
+        self.go_on(now, id, out);
     }
 }
 

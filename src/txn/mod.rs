@@ -44,6 +44,6 @@ mod tests;
 #[cfg(test)]
 mod version_2_tests;
 
-pub use coordinator::{TxnConfig, TxnCoordinator, TxnUsage};
+pub use coordinator::{TxnConfig, TxnCoordinator};
 pub use effect::{EndTxn, InitTxn, MarkersToSend, NeedsId, TxnEffect, TxnProducer};
-pub use state::{NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnVersion};
+pub use state::{NO_PRODUCER_ID, TxnFacts, TxnPartition, TxnState, TxnUsage, TxnVersion};

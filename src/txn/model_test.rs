@@ -26,8 +26,6 @@ enum Step {
     Upgrade,
     /// Producer ids are to be had, or are not.
     Ids(bool),
-    /// So many markers may be on their way, or as many as are.
-    Room(usize),
     AppendEnds(bool),
     AppendIsLate,
     /// Of the oldest markers these partitions are written.
@@ -47,7 +45,6 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(who, commits, bumps)| Step::Zombie(who, commits, bumps)),
         1 => Just(Step::Upgrade),
         1 => any::<bool>().prop_map(Step::Ids),
-        1 => (0..4usize).prop_map(Step::Room),
         12 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
         2 => Just(Step::AppendIsLate),
         6 => any::<u8>().prop_map(Step::Mark),
@@ -156,10 +153,6 @@ impl Model {
             }
             Step::Upgrade => world.set_version(TxnVersion::V2),
             Step::Ids(are_there) => world.let_ids(are_there),
-            Step::Room(most) => {
-                let waiting = world.coordinator.usage().markers;
-                world.markers_max = Some(most.max(waiting));
-            }
             Step::AppendEnds(true) => drop(world.commit()),
             Step::AppendEnds(false) => world.refuse(ErrorCode::NotEnoughReplicas),
             Step::AppendIsLate => {
@@ -360,7 +353,6 @@ impl Model {
     /// When nothing fails any more each transaction comes to an end.
     fn settle(&mut self) {
         self.world.let_ids(true);
-        self.world.markers_max = self.world.markers_max.map(|most| most.max(1));
         for _ in 0..200 {
             while self.world.commit() {
                 self.look();

@@ -304,6 +304,25 @@ impl TxnFacts {
     }
 }
 
+/// What ids take, or may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxnUsage {
+    /// Transactional ids.
+    pub ids: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+impl TxnUsage {
+    /// Something of it took so much before, and takes so much now.
+    pub fn change(&mut self, before: Self, now: Self) {
+        *self = Self {
+            ids: self.ids + now.ids - before.ids,
+            bytes: self.bytes + now.bytes - before.bytes,
+        };
+    }
+}
+
 /// By what a transaction ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {

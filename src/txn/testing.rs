@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::state::{TxnPartition, TxnVersion};
 use super::{
     EndTxn, InitTxn, MarkersToSend, NeedsId, TxnConfig, TxnCoordinator, TxnEffect, TxnProducer,
-    TxnUsage,
 };
 use crate::base::coordinating::Record;
 use crate::base::{ErrorCode, Mono, Name, Now, name};
@@ -36,8 +35,6 @@ pub struct World {
     pub without_id: Option<Vec<NeedsId>>,
     pub tokens: u64,
     pub version: TxnVersion,
-    /// How many markers may be on their way, if that is little.
-    pub markers_max: Option<usize>,
 }
 
 impl World {
@@ -58,7 +55,6 @@ impl World {
             without_id: None,
             tokens: 0,
             version: CONFIG.version,
-            markers_max: None,
         }
     }
 
@@ -91,19 +87,8 @@ impl World {
 
     pub fn act(&mut self, act: impl FnOnce(&mut TxnCoordinator, Now, &mut Vec<TxnEffect>)) {
         let mut out = Vec::new();
-        if let Some(most) = self.markers_max {
-            self.coordinator.set_room(TxnUsage {
-                ids: usize::MAX,
-                bytes: usize::MAX,
-                markers: most.saturating_sub(self.coordinator.usage().markers),
-            });
-        }
         act(&mut self.coordinator, self.now, &mut out);
         self.take(out);
-        if let Some(most) = self.markers_max {
-            let waiting = self.coordinator.usage().markers;
-            assert!(waiting <= most, "{waiting} markers are on their way");
-        }
     }
 
     pub fn give_id(&mut self, needs: NeedsId) {

@@ -251,11 +251,7 @@ fn what_is_wrong_with_a_request() {
     let many: Vec<_> = (0..4097).map(|it| partition("a", it)).collect();
     let token = world.add("t", producer, &many);
     assert_eq!(world.done[&token], E::UnknownServerError);
-    world.coordinator.set_room(TxnUsage {
-        ids: 0,
-        bytes: 10,
-        markers: usize::MAX,
-    });
+    world.coordinator.set_room(TxnUsage { ids: 0, bytes: 10 });
     let token = world.add("t", producer, &many[..1]);
     assert_eq!(world.done[&token], E::CoordinatorNotAvailable);
     let token = world.init("u", 60_000, None);
@@ -297,60 +293,54 @@ fn markers_of_many_partitions_are_sent_in_parts() {
     world.end("t", producer, true);
     world.commit_all();
     assert!(world.markers.is_empty(), "that is left to a slice");
-    let mut sent = Vec::new();
-    for refused in [2, 0, 0] {
-        world.advance(0);
-        assert_eq!(world.markers.len(), 1);
-        let error = |it: &TxnPartition| match it.1 < refused {
-            true => E::LeaderNotAvailable,
-            false => E::None,
-        };
-        sent.extend(world.mark(error).unwrap().partitions);
-    }
-    assert_eq!(sent, all, "each once");
     world.advance(0);
-    assert_eq!(world.mark(|_| E::None).unwrap().partitions, all[..2]);
+    let mut first = world.markers.pop_front().unwrap();
+    assert!(world.markers.is_empty());
+    assert_eq!(first.partitions, all[..MARKERS_TOGETHER_MAX]);
+    let place = (first.id.clone(), first.round);
+    let answer = |world: &mut World, some: Vec<TxnPartition>, error| {
+        let results = some.into_iter().map(|it| (it, error)).collect();
+        world.act(|it, now, out| it.marked(now, (&place.0, place.1), results, out));
+        world.advance(0);
+    };
+    // Two are refused, and one says nothing for long: as others are answered more are sent.
+    let mut rest = first.partitions.split_off(3);
+    answer(
+        &mut world,
+        first.partitions[..2].to_vec(),
+        E::LeaderNotAvailable,
+    );
+    assert!(world.markers.is_empty());
+    let mut sent = MARKERS_TOGETHER_MAX;
+    while !rest.is_empty() {
+        answer(&mut world, std::mem::take(&mut rest), E::None);
+        if let Some(more) = world.markers.pop_front() {
+            assert_eq!(more.partitions[0], all[sent]);
+            sent += more.partitions.len();
+            rest = more.partitions;
+        }
+    }
+    assert_eq!(sent, all.len());
+    world.advance(1_000);
+    assert!(world.markers.is_empty(), "one is waited for");
+    answer(&mut world, first.partitions[2..].to_vec(), E::None);
+    for pause_ms in [0, 200, 400] {
+        world.advance(pause_ms);
+        let again = world.markers.pop_front().unwrap();
+        assert_eq!(again.partitions, all[..2]);
+        let error = if pause_ms == 400 {
+            E::None
+        } else {
+            E::NotLeaderOrFollower
+        };
+        answer(&mut world, again.partitions, error);
+    }
     world.advance(0);
     world.commit_all();
     assert_eq!(
         world.coordinator.facts("t").unwrap().state,
         TxnState::CompleteCommit
     );
-}
-
-/// Transactions whose markers have no room wait for it, and none of them for ever.
-#[test]
-fn markers_wait_for_room() {
-    let mut world = World::new();
-    world.markers_max = Some(1);
-    for id in ["t", "u"] {
-        world.init(id, 60_000, None);
-        world.commit_all();
-        let facts = world.coordinator.facts(id).unwrap();
-        let producer = TxnProducer {
-            id: facts.producer_id,
-            epoch: facts.epoch,
-        };
-        world.add(id, producer, &[partition("a", 0), partition("a", 1)]);
-        world.commit_all();
-        world.end(id, producer, true);
-        world.commit_all();
-    }
-    let mut marked = Vec::new();
-    for _ in 0..4 {
-        assert_eq!(world.markers.len(), 1);
-        let markers = world.mark(|_| E::None).unwrap();
-        assert_eq!(markers.partitions.len(), 1);
-        marked.push((markers.id, markers.partitions[0].1));
-        world.commit_all();
-        world.advance(100);
-    }
-    world.commit_all();
-    marked.sort_unstable();
-    let all = ["t", "u"].map(|id| [(id.into(), 0), (id.into(), 1)]);
-    assert_eq!(marked, all.concat());
-    world.coordinator.unload();
-    assert_eq!(world.coordinator.usage().markers, 0);
 }
 
 #[test]

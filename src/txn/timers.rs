@@ -91,7 +91,7 @@ impl TxnCoordinator {
     }
 
     /// Nothing is done of itself with an id before this.
-    pub(super) fn not_before(&mut self, id: &Name, at: Mono) {
+    fn not_before(&mut self, id: &Name, at: Mono) {
         let is_known = self.change(id, |entry| match entry {
             Some(entry) => {
                 entry.not_before = at;
@@ -105,12 +105,16 @@ impl TxnCoordinator {
     }
 
     fn next_step(&self, now: Now, entry: &TxnEntry) -> Step {
-        let is_marked = entry.marking.as_ref().is_some_and(Marking::waits);
-        if entry.pending.is_some() || is_marked {
+        if entry.pending.is_some() {
             return Step::Wait;
         }
-        if entry.not_before > now.mono {
-            return Step::At(entry.not_before);
+        let marks_at = entry.marking.as_ref().map_or(Mono(0), Marking::next);
+        let at = entry.not_before.max(marks_at);
+        if at == Mono::NEVER {
+            return Step::Wait;
+        }
+        if at > now.mono {
+            return Step::At(at);
         }
         let facts = &entry.facts;
         let (due_ms, step) = match facts.state {

@@ -69,6 +69,8 @@ pub struct ClusterMembers {
     before: BTreeSet<NodeId>,
     /// Brokers that are to be fenced.
     gone: BTreeSet<NodeId>,
+    /// Those whose nodes are heard with another disk than the registered ones: with which, and since when.
+    strangers: BTreeMap<NodeId, (DirectoryId, Mono)>,
     /// When it is looked for partitions that others lead than the first of their replicas.
     balances_at: Mono,
 }
@@ -151,6 +153,7 @@ impl ClusterMembers {
         self.pauses = false;
         self.gone.clear();
         let is_late = now.ms_since(since) >= BROKER_SILENT_MS;
+        let mut strangers = BTreeMap::new();
         let others = image.brokers.iter().filter(|it| it.member.node != me);
         for broker in others.filter(|broker| !broker.fenced) {
             let node = broker.member.node;
@@ -159,9 +162,16 @@ impl ClusterMembers {
             let is_gone = match known {
                 Some((_, Verdict::Dead)) => true,
                 // With another disk it is another process, and who is heard lets nobody take his place: the one that is
-                // registered is not there, and this one cannot register as long as it seems to be.
-                Some((directory, Verdict::Alive)) => !has(directory),
-                Some((_, Verdict::Suspected)) => false,
+                // registered is not there, and this one cannot register as long as it seems to be. Unless it comes back
+                // soon: somebody may have started another node with its id.
+                Some((directory, verdict)) if !has(directory) => {
+                    let known = self.strangers.get(&node);
+                    let known = known.filter(|(of, _)| *of == directory).copied();
+                    let (_, since) = known.unwrap_or((directory, now));
+                    strangers.insert(node, (directory, since));
+                    verdict == Verdict::Alive && now.ms_since(since) >= BROKER_SILENT_MS
+                }
+                Some((_, Verdict::Alive | Verdict::Suspected)) => false,
                 None => is_late,
             };
             if !is_late && !matches!(known, Some((_, Verdict::Alive | Verdict::Dead))) {
@@ -171,6 +181,7 @@ impl ClusterMembers {
                 self.gone.insert(node);
             }
         }
+        self.strangers = strangers;
     }
 
     /// Whether there is something to be decided.
@@ -286,6 +297,8 @@ impl ClusterMembers {
                 }
                 // Before what this node has found when it began to lead.
                 if let Some(cause) = cause {
+                    // A process that registers once more begins them anew.
+                    self.moves.retain(|moves| moves.cause() != cause);
                     self.moves.push_front(Moves::new(cause));
                 }
             }

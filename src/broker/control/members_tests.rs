@@ -333,14 +333,23 @@ fn a_broker_whose_node_is_heard_with_another_disk_is_fenced() {
     let mut members = leading(&image);
     of_the_living(&mut members, &image);
     let disk = DirectoryId::new(99, crate::base::StoreId(0));
-    for verdict in [Verdict::Suspected, Verdict::Alive] {
-        assert_eq!(next(&mut members, 1), None);
-        members.look(Mono(0), ME, &image, |node| match node {
-            NodeId(2) => Some((disk, verdict)),
+    let look = |members: &mut ClusterMembers, ms, directory: Option<DirectoryId>| {
+        members.look(Mono(0).plus_ms(ms), ME, &image, |node| match node {
+            NodeId(2) => directory.map_or_else(
+                || heard(&image, node, Verdict::Alive),
+                |directory| Some((directory, Verdict::Alive)),
+            ),
             _ => heard(&image, node, Verdict::Alive),
         });
-    }
-    assert!(is(&next(&mut members, 1), "Fencing", 2));
+        next(members, 1)
+    };
+    assert_eq!(look(&mut members, 1, Some(disk)), None);
+    // The other one was started by mistake.
+    assert_eq!(look(&mut members, 2, None), None);
+    assert_eq!(look(&mut members, 10, Some(disk)), None);
+    assert_eq!(look(&mut members, BROKER_SILENT_MS + 9, Some(disk)), None);
+    let fencing = look(&mut members, BROKER_SILENT_MS + 10, Some(disk));
+    assert!(is(&fencing, "Fencing", 2));
 }
 
 /// Partitions without a leader wait for nothing else; who stops or returns does not wait for what may take long.

@@ -1,6 +1,7 @@
 //! Requests that wait for their turn to be decided on. One is at a time, in slices, for each sees what those before it
 //! have decided; the others wait as they came, with the memory that their connections have for them. What is to be
-//! decided about brokers waits for none of them: there is one such at a time, and others have their turn until it counts.
+//! decided about brokers waits for none of them: there is one such at a time, and others have their turn until it
+//! counts.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -105,10 +105,11 @@ fn wipe(nodes: &mut Nodes, node: i32, set: u64) {
                 true => Verdict::Dead,
                 false => Verdict::Alive,
             };
-            Some(Judged {
+            let judged = Judged {
                 verdict,
                 silence_ms_max: 0,
-            })
+            };
+            Some((DirectoryId::new(of.0 as u64, StoreId(0)), judged))
         };
         nodes
             .of(*other)

@@ -13,7 +13,7 @@ use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::{BatchRun, feed};
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
-use crate::broker::owner::refusals::Refusals;
+use crate::broker::owner::refused_reads::RefusedReads;
 use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
@@ -116,7 +116,7 @@ struct Loading {
     /// Something of it could not be read.
     skipped: bool,
     /// How often the disk has refused to read what is read now.
-    refusals: Refusals,
+    refusals: RefusedReads,
 }
 
 /// A partition that was read to its end.
@@ -170,7 +170,7 @@ impl Loads {
             at: Offset(0),
             until: Offset(0),
             skipped: false,
-            refusals: Refusals::default(),
+            refusals: RefusedReads::default(),
         });
     }
 
@@ -678,7 +678,7 @@ mod tests {
             let mut f = Fixture::new(skips, [batch(b"k", b"v")]);
             assert!(f.host.open(0));
             f.loads.want(0, LOGS[0]);
-            let mut refusals = Refusals::default();
+            let mut refusals = RefusedReads::default();
             while let Some(after_ms) = refusals.again_after(&DiskError { errno: EIO }) {
                 assert_eq!(refuse(&mut f, EIO), []);
                 assert_eq!(f.host.state(0), Some(InstanceState::Loading));

@@ -38,11 +38,18 @@ impl KeptRoom {
     pub fn each(&self) -> LogKept {
         LogKept {
             producers: self.producers,
-            aborted: match self.kept.aborted < self.most.aborted {
-                true => ABORTED_TRANSACTIONS_PER_LOG_MAX,
-                false => ABORTED_TRANSACTIONS_PER_LOG_MIN,
-            },
+            aborted: self.aborted_each(),
         }
+    }
+
+    /// How many aborted transactions a partition may have.
+    fn aborted_each(&self) -> usize {
+        let Some(over) = self.kept.aborted.checked_sub(self.most.aborted) else {
+            return ABORTED_TRANSACTIONS_PER_LOG_MAX;
+        };
+        let halved = 1 + 16 * over / self.most.aborted.max(1);
+        let each = ABORTED_TRANSACTIONS_PER_LOG_MAX >> halved.min(usize::BITS as usize - 1);
+        each.max(ABORTED_TRANSACTIONS_PER_LOG_MIN)
     }
 
     /// What all partitions have.
@@ -89,19 +96,20 @@ mod tests {
         };
         let mut counted = [LogKept::default(); 2];
         room.count(&mut counted[0], kept(80));
-        room.count(&mut counted[1], kept(10));
-        assert_eq!(room.each().aborted, ABORTED_TRANSACTIONS_PER_LOG_MAX);
-        room.count(&mut counted[1], kept(20));
-        assert_eq!(room.each().aborted, ABORTED_TRANSACTIONS_PER_LOG_MIN);
-        assert_eq!(
-            room.kept(),
-            LogKept {
-                producers: 2,
-                aborted: 100
-            }
-        );
+        for (more, each) in [
+            (19, ABORTED_TRANSACTIONS_PER_LOG_MAX),
+            (20, ABORTED_TRANSACTIONS_PER_LOG_MAX / 2),
+            (27, ABORTED_TRANSACTIONS_PER_LOG_MAX / 4),
+            (120, ABORTED_TRANSACTIONS_PER_LOG_MIN),
+            (usize::MAX / 32, ABORTED_TRANSACTIONS_PER_LOG_MIN),
+            (10, ABORTED_TRANSACTIONS_PER_LOG_MAX),
+        ] {
+            room.count(&mut counted[1], kept(more));
+            assert_eq!(room.each().aborted, each, "{more}");
+        }
+        let all = room.kept();
+        assert_eq!((all.producers, all.aborted), (2, 90));
         room.count(&mut counted[0], LogKept::default());
-        assert_eq!(room.kept(), kept(20));
-        assert_eq!(room.each().aborted, ABORTED_TRANSACTIONS_PER_LOG_MAX);
+        assert_eq!(room.kept(), kept(10));
     }
 }

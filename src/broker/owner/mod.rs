@@ -9,7 +9,7 @@ mod kept;
 mod late;
 mod markers;
 mod moved;
-pub mod refusals;
+pub mod refused_reads;
 pub mod roles;
 mod room;
 pub mod settings;

@@ -10,7 +10,7 @@ use crate::base::limits::{
 use crate::base::{IdMap, LogId, Mono, NodeId, Now, Offset};
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::Owner;
-use crate::broker::owner::refusals::Refusals;
+use crate::broker::owner::refused_reads::RefusedReads;
 use crate::log::{Truncation, UNDEFINED_EPOCH, Unfit};
 use crate::replica::{
     EpochEnd, FollowerNext, FollowerStep, FollowerStopped, Following, Here, LeaderLog, Term,
@@ -41,7 +41,7 @@ struct Followed {
     /// The disk has refused to read what a cut needs, which goes on then.
     cut_waits: bool,
     /// How often that was.
-    disk: Refusals,
+    disk: RefusedReads,
     /// How long it waits the next time.
     pause_ms: u64,
     /// It takes no pushes before it has asked again: it could not take one.
@@ -113,7 +113,7 @@ impl Followeds {
             has_lost,
             asks_at: None,
             cut_waits: false,
-            disk: Refusals::default(),
+            disk: RefusedReads::default(),
             pause_ms: REPLICA_ASKS_AGAIN_MS_MIN,
             refuses: false,
             refusals: 0,
@@ -227,7 +227,8 @@ impl Followeds {
     /// It asks again, or says again that it has lost something.
     pub fn ask(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
-        if std::mem::take(&mut followed.cut_waits) {
+        // Who asks because of a new connection asks when the cut is done.
+        if followed.asks_at.is_none() && std::mem::take(&mut followed.cut_waits) {
             return self.step(now.mono, log, owner, |it, here| it.go_on(now, here));
         }
         followed.refuses = false;

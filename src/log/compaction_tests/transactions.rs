@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{CONFIG, batch, epochs_of_batches, fixture, written_epochs};
+use crate::base::limits::ABORTED_TRANSACTIONS_PER_SEGMENT;
 use crate::base::{ErrorCode, LeaderEpoch, Mono, NodeId, Offset, Rng};
 use crate::log::clean_tests::malformed;
 use crate::log::compaction::{CompactionPass, LookedAt, PassNeeds};
@@ -115,6 +116,7 @@ fn aborted_records_and_then_their_markers_go() {
 /// With too many aborted transactions none begins: those of a compacted log go in time.
 #[test]
 fn many_aborted_transactions_make_a_log_dirty() {
+    const MANY: usize = ABORTED_TRANSACTIONS_PER_SEGMENT + 1;
     let mut f = super::with_segments(1 << 30, 0);
     let lazy = CompactionConfig {
         min_dirty_millionths: 1_000_000,
@@ -124,31 +126,30 @@ fn many_aborted_transactions_make_a_log_dirty() {
         compaction: Some(lazy),
         ..*f.log.config()
     });
+    let most = MANY + 2;
     f.log.limit_kept(LogKept {
         producers: 100,
-        aborted: 16,
+        aborted: most,
     });
     let mut sequence = 0;
-    for n in 1..=16 {
+    for n in 1..=most {
         writes(&mut f, 1, &mut sequence, &[("a", Some("1"))]);
         ends(&mut f, 1, false);
-        f.settle();
-        assert_eq!(f.log.kept().aborted, n);
-        assert_eq!(f.log.segment_count(), 1 + (n - 1) / 3, "of {n}");
-        assert_eq!(f.log.dirt(f.now).is_some(), n > 8, "with {n}");
+        if n >= MANY - 1 {
+            f.settle();
+            assert_eq!(f.log.segment_count(), 1 + usize::from(n > MANY), "of {n}");
+            assert_eq!(f.log.dirt(f.now).is_some(), n > MANY, "with {n}");
+        }
     }
     f.verified(1, 0);
-    let (batch, info) = {
-        let builder = batch(&[("a", Some("2"))], Codec::None, f.now.wall_ms);
-        let batch = builder.producer(1, 0, sequence).transactional().build();
-        let info = parse(&batch).unwrap();
-        (batch, info)
-    };
-    let refused = f.log.append(f.now, batch.clone(), &info, &mut f.disk.store);
+    let builder = batch(&[("a", Some("2"))], Codec::None, f.now.wall_ms);
+    let next = builder.producer(1, 0, sequence).transactional().build();
+    let info = parse(&next).unwrap();
+    let refused = f.log.append(f.now, next.clone(), &info, &mut f.disk.store);
     assert_eq!(refused.unwrap_err().code, ErrorCode::KafkaStorageError);
     assert!(f.compact(1 << 20));
-    assert!(f.log.kept().aborted <= 3, "those of the active segment");
-    let taken = f.log.append(f.now, batch, &info, &mut f.disk.store);
+    assert_eq!(f.log.kept().aborted, 2, "those of the active segment");
+    let taken = f.log.append(f.now, next, &info, &mut f.disk.store);
     assert!(taken.is_ok(), "{taken:?}");
 }
 

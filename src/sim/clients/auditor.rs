@@ -144,11 +144,16 @@ impl Auditor {
             self.rest = next == position || end.is_none();
             return Ok(Some(Task::Committed(at, next)));
         }
+        self.has_read_committed(ctx);
+        Ok(None)
+    }
+
+    /// Tells that all that is committed has been read, if that was the last of it.
+    fn has_read_committed(&self, ctx: &mut Ctx<'_>) {
         let mut others = self.todo.iter().flatten().skip(1);
-        if !others.any(|task| matches!(task, Task::Committed(..))) {
+        if !others.any(|task| matches!(task, Task::Committed(..) | Task::Moved(..))) {
             ctx.oracle.tell(Fact::AuditedCommitted);
         }
-        Ok(None)
     }
 
     /// The offset that was listed; none where the partition is refused because something of it has rotted, or if it
@@ -242,6 +247,7 @@ impl Auditor {
                 };
                 if let Task::Moved(..) = task {
                     ctx.oracle.tell(Fact::MovedRead { group, offset });
+                    self.has_read_committed(ctx);
                     return Ok(None);
                 }
                 let asked = ctx.as_of_group(&group_name(group), asked);

@@ -5,7 +5,7 @@ use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::Value;
 
 /// Who reads what is committed sees all of a transaction that was committed, once, and nothing of one that was aborted,
-/// or that nobody wanted to commit. An offset that is part of it moves with it: of each group that is the one of the last
+/// or that nobody wanted to commit. An offset that is part of it moves with it: each group is at the one of the last
 /// transaction that was committed.
 #[derive(Debug, Default)]
 pub struct TransactionsAreWhole {

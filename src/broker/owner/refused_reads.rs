@@ -12,9 +12,9 @@ const REFUSALS_MAX: u32 = 10;
 
 /// How often what is to be read now was refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refusals(u32);
+pub struct RefusedReads(u32);
 
-impl Refusals {
+impl RefusedReads {
     /// Once more: after how many ms it is asked again. `None` if what is there is damaged, as the error says or because
     /// it was refused often enough; so is what comes next, until something is read.
     pub fn again_after(&mut self, error: &DiskError) -> Option<u64> {
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_disk_is_asked_again_less_and_less_often_and_not_for_ever() {
         let (eio, damage) = (DiskError { errno: 5 }, DiskError::EBADMSG);
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusedReads::default();
         assert_eq!(refusals.again_after(&DiskError { errno: damage }), None);
         let pauses: Vec<u64> = std::iter::from_fn(|| refusals.again_after(&eio)).collect();
         assert_eq!(pauses[..3], [100, 200, 400]);
