@@ -50,7 +50,7 @@ pub fn api_versions(
             None => {
                 response.api_keys = claims;
                 if version >= 3 {
-                    add_features(ctx, &mut response);
+                    add_features(ctx, version, &mut response);
                 }
             }
         },
@@ -73,7 +73,7 @@ const METADATA_VERSION: i16 = 33;
 const KRAFT_VERSIONS: (i16, i16) = (0, 1);
 
 /// As in Kafka what is at 0 is not among what is finalized.
-fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
+fn add_features(ctx: &Ctx<'_>, version: i16, response: &mut ApiVersionsResponse) {
     let transactions = transaction_version(ctx.image.features);
     let kraft = i16::from(ctx.config.is_member());
     for (name, (least, most), level) in [
@@ -95,10 +95,13 @@ fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
         ),
         ("transaction.version", TRANSACTION_VERSIONS, transactions),
     ] {
-        let mut supported = SupportedFeatureKey::default();
-        supported.name = name.into();
-        (supported.min_version, supported.max_version) = (least, most);
-        response.supported_features.push(supported);
+        // Clients of version 3 take one that begins at 0 for an error (KAFKA-17011).
+        if least > 0 || version >= 4 {
+            let mut supported = SupportedFeatureKey::default();
+            supported.name = name.into();
+            (supported.min_version, supported.max_version) = (least, most);
+            response.supported_features.push(supported);
+        }
         if level > 0 {
             let mut finalized = FinalizedFeatureKey::default();
             finalized.name = name.into();
@@ -220,6 +223,27 @@ mod tests {
                 ]
             );
         }
+    }
+
+    /// Older clients of Kafka's do not connect to a broker that tells of such.
+    #[test]
+    fn features_that_begin_at_0_are_told_from_version_4_on() {
+        let mut cluster = Cluster::new();
+        let supported = |cluster: &mut Cluster, version| {
+            let response = cluster.read(version, &request("x", "1"), |ctx, header, body| {
+                api_versions(ctx, header, body, claims())
+            });
+            let least = response.supported_features.iter();
+            least.map(|it| it.min_version).collect::<Vec<_>>()
+        };
+        assert_eq!(supported(&mut cluster, 3), [METADATA_VERSION]);
+        assert_eq!(
+            supported(&mut cluster, 4)
+                .iter()
+                .filter(|it| **it == 0)
+                .count(),
+            4
+        );
     }
 
     #[test]

@@ -78,8 +78,7 @@ REASONS: dict[str, list[tuple[str, str, str]]] = {
         ("apiversions",
          r"ApiVersions (a byte more|as it should be|nothing said) v[02]|ApiVersions (a byte more|a tag that nobody knows|as it should be|client_software_\w+ long|cluster_id null) v[35]",
          r"api_keys\.(17|30|31|34|36|38|39|4[0158]|49|5[017]|64|7[6-9]|8[2-7]|9[0-4]): \S+ -> \(absent\)|api_keys\.66: 0-2 -> 0-1|api_keys\.89: 0-1 -> 0-0"
-         r"|(supported|finalized)_features\.(eligible\.leader\.replicas|kraft|share)\.version: .* -> \(absent\)|supported_features\.metadata\.version: 7 -> 33"
-         r"|supported_features\.(group|streams|transaction)\.version: \(absent\) -> .*"),
+         r"|(supported|finalized)_features\.(eligible\.leader\.replicas|kraft|share)\.version: .* -> \(absent\)|supported_features\.metadata\.version: 7 -> 33"),
         ("listtransactions", r"ListTransactions (?!a byte is|empty|half is|\w+ (huge|negative|beyond) v|\w+_filters null v).* v2",
          r": .* -> closed"),
         ("coordinators", r"FindCoordinator of a share of type 2 v6",
