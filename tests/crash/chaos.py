@@ -22,7 +22,7 @@ from harness.faults import KINDS, Step, World, plan
 from harness.load import Watcher, read_all
 from harness.mounts import ext4
 from harness.network import machines
-from harness.nodes import addresses, admin, cluster, create, topics
+from harness.nodes import addresses, admin, cluster, create, start_together, topics
 from harness.suite import Skipped, equal, eventually, main, test, unique
 
 SEED = os.environ.get("CHAOS_SEED") or str(random.randrange(1 << 32))
@@ -198,10 +198,7 @@ class Round:
                 wrong += [(topic, int(partition), 0, what) for what in replicas.differences(copies)]
         if wrong:
             raise Broken(wrong)
-        for node in self.world.nodes:
-            node.spawn()
-        for node in self.world.nodes:
-            node.wait_ready()
+        start_together(self.world.nodes)
 
     def clean_up(self):
         self.churn.clean_up()

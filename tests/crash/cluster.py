@@ -6,7 +6,7 @@ import time
 from confluent_kafka.admin import NewTopic
 
 from harness.load import Load, make_topic
-from harness.nodes import Observer, addresses, admin, brokers, cluster, create, described_quorum, in_sync, kafka_tool, topics
+from harness.nodes import Observer, addresses, admin, brokers, cluster, create, described_quorum, in_sync, kafka_tool, restart_together, topics
 from harness.suite import equal, eventually, main, test, unique
 
 
@@ -75,13 +75,9 @@ def all_are_killed_at_once_and_come_back():
         made = [unique("before") for _ in range(10)]
         for topic in made:
             create(nodes[1], topic)
+        restart_together(nodes)
         for node in nodes:
-            node.kill()
-        for node in nodes:
-            node.spawn()
-        for node in nodes:
-            node.wait_ready()
-            eventually(lambda: topics(node) >= set(made), 20, "every topic")
+            eventually(lambda node=node: topics(node) >= set(made), 20, "every topic")
 
 
 @test(seconds=120)

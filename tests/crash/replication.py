@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from harness.load import QUIET, Load, patiently, read_all, value_of
-from harness.nodes import Observer, addresses, admin, brokers, cluster, create, in_sync
+from harness.nodes import Observer, addresses, admin, brokers, cluster, create, in_sync, restart_together, start_together
 from harness.store import store_files
 from harness.suite import equal, eventually, main, test, unique
 
@@ -67,12 +67,7 @@ def all_are_killed_at_once_under_load():
         topic, load = begin(nodes)
         for _ in range(3):
             goes_on(load)
-            for node in nodes:
-                node.kill()
-            for node in nodes:
-                node.spawn()
-            for node in nodes:
-                node.wait_ready()
+            restart_together(nodes)
             goes_on(load, seconds=60)
             whole(nodes[0], topic)
         load.end()
@@ -150,12 +145,7 @@ def one_that_was_away_gets_what_it_lacks_and_leads_with_it():
         away.start()
         whole(nodes[0], topic, 90)
         load.end()
-        for node in nodes[:2]:
-            node.kill()
-        for node in nodes[:2]:
-            node.spawn()
-        for node in nodes[:2]:
-            node.wait_ready()
+        restart_together(nodes[:2])
         whole(nodes[0], topic)
         eventually(lambda: {leader for leader, _ in in_sync(nodes[0], topic)} == {3}, 20, "the third one leads all")
         load.verify(addresses(nodes))
@@ -232,10 +222,7 @@ def rots(count: int, are_first: bool = False):
                 if about and int(about[1]) % 3 == 0:
                     store.flip(at + length // 2)
         first = rotten if are_first else nodes
-        for node in first:
-            node.spawn()
-        for node in first:
-            node.wait_ready()
+        start_together(first)
         if are_first:
             numbers = set(range(1, count + 1))
             eventually(lambda: brokers(nodes[0]) == numbers, 30, "they are brokers that may lead, and no other one is")

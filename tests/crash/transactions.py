@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from harness import paths
 from harness.broker import Millrace
 from harness.load import QUIET
-from harness.nodes import addresses, cluster, create, in_sync
+from harness.nodes import addresses, cluster, create, in_sync, restart_together
 from harness.suite import equal, eventually, main, test, unique
 
 PARTITIONS = 3
@@ -317,12 +317,7 @@ def all_nodes_are_killed_at_once_and_each_transaction_is_whole_or_not_there():
         writers = [Writer(servers, topic, seed) for seed in range(3)]
         for _ in range(3):
             goes_on(writers)
-            for node in nodes:
-                node.kill()
-            for node in nodes:
-                node.spawn()
-            for node in nodes:
-                node.wait_ready()
+            restart_together(nodes)
         goes_on(writers)
         for writer in writers:
             writer.end()

@@ -6,7 +6,7 @@ import subprocess
 
 from harness import ctl, paths
 from harness.load import Load
-from harness.nodes import Node, Observer, addresses, brokers, cluster, create, described_quorum, in_sync
+from harness.nodes import Node, Observer, addresses, brokers, cluster, create, described_quorum, in_sync, restart_together
 from harness.suite import equal, eventually, main, test, unique
 
 
@@ -107,12 +107,7 @@ def a_voter_that_has_lost_its_disk_is_replaced_under_load():
         load.verify(addresses(nodes))
         # What the disks have says the same.
         before = replicas(nodes[0])
-        for node in nodes:
-            node.kill()
-        for node in nodes:
-            node.spawn()
-        for node in nodes:
-            node.wait_ready()
+        restart_together(nodes)
         eventually(lambda: replicas(nodes[0]) == before, 20, "the same voters")
 
 
@@ -160,12 +155,7 @@ def a_fourth_node_is_given_a_vote_and_the_leader_loses_its_own_by_kafkas_tool():
                 killed.start()
                 for node in everybody:
                     eventually(lambda node=node: brokers(node) == {1, 2, 3, 4}, 30, "all four brokers")
-            for node in everybody:
-                node.kill()
-            for node in everybody:
-                node.spawn()
-            for node in everybody:
-                node.wait_ready()
+            restart_together(everybody)
             eventually(lambda: set(replicas(fourth)) == left, 20, "the same voters")
             goes_on(load)
             load.end()

@@ -78,6 +78,21 @@ def cluster(count: int = 3, network=None, prepare=None, observers: int = 0):
         yield nodes
 
 
+def start_together(nodes):
+    """Starts them, none of which need serve before the others are there."""
+    for node in nodes:
+        node.spawn()
+    for node in nodes:
+        node.wait_ready()
+
+
+def restart_together(nodes):
+    """kill -9 for all of them, and another start."""
+    for node in nodes:
+        node.kill()
+    start_together(nodes)
+
+
 def admin(node: Millrace) -> AdminClient:
     return AdminClient({"bootstrap.servers": node.address, **QUIET})
 
