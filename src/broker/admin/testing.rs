@@ -150,20 +150,14 @@ impl Cluster {
     pub(in crate::broker) fn make(&mut self, mut decision: Box<dyn Decision>) -> (Decided, Change) {
         let mut draft = Draft::new(&self.image);
         let mut ids = std::mem::take(&mut self.producer_ids);
+        let quorum = self.quorum.take();
         let decided = loop {
             let mut cx = Deciding {
-                ctx: Ctx {
-                    image: &self.image,
-                    config: &self.config,
-                    listener: 0,
-                    now: Mono::default(),
-                    rng: &mut self.rng,
-                    brokers: &self.brokers,
-                },
+                ctx: self.ctx(),
                 draft: &mut draft,
                 producer_ids: &mut ids,
-                quorum: self.quorum.as_ref(),
-                is_member: self.quorum.is_some(),
+                quorum: quorum.as_ref(),
+                is_member: quorum.is_some(),
                 now: Now::default(),
             };
             match decision.go_on(&mut cx, &mut 3).unwrap() {
@@ -171,7 +165,7 @@ impl Cluster {
                 decided => break decided,
             }
         };
-        self.producer_ids = ids;
+        (self.producer_ids, self.quorum) = (ids, quorum);
         (decided, draft.into_change())
     }
 
