@@ -13,19 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
-use kafka_wire::DescribeConfigsRequest;
-use kafka_wire::describe_configs_request::DescribeConfigsResource;
-use kafka_wire_core::StrBytes;
 use millrace::record;
 use millrace::store::LogLabel;
 use millrace_client::{
-    ClientError, Cluster, EARLIEST, Position, Reader, Topic, last_stable_offsets, list_offsets,
-    message,
+    Cluster, EARLIEST, Position, Reader, Topic, last_stable_offsets, list_offsets,
 };
 
 use crate::answer::{Answer, Output, Rows};
 use crate::args::Backup;
-use crate::failure::{Failure, Outcome};
+use crate::configs;
+use crate::failure::{Failure, Outcome, failed_at};
 use crate::kafka_dir::{SegmentWriter, partition_directory, write_starts};
 use crate::kafka_source::METADATA_TOPIC;
 use crate::settings_file::{TakenOver, TopicFacts};
@@ -36,9 +33,6 @@ const SEGMENT_BYTES: u64 = 1 << 30;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// So many fetches in a row that bring nothing say that nothing is left before the end.
 const EMPTY_FETCHES_MAX: u32 = 3;
-/// Resource type and source of a topic's own settings.
-const TOPIC: i8 = 2;
-const OWN: i8 = 1;
 
 /// Runs the command.
 pub fn run(
@@ -84,7 +78,7 @@ pub fn run(
         let facts = TopicFacts {
             id: topic.id,
             partitions: topic.partitions.len() as i32,
-            configs: own_settings(cluster, &topic.name)?,
+            configs: configs::own_of_topic(cluster, &topic.name)?,
         };
         known.topics.insert(topic.name.clone(), facts);
         let reader = TopicBackup::begin(cluster, topic, &unfinished)?;
@@ -108,63 +102,30 @@ pub fn run(
         let parent = args.out.parent().filter(|it| !it.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     });
-    named.map_err(|error| failed(&args.out, &error))?;
+    named.map_err(|error| failed_at(&args.out, error))?;
     let answer = Answer::new().rows("partitions", rows);
     output.show(&answer.field("directory", args.out.display().to_string()))
-}
-
-fn failed(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("{}: {error}", path.display())
 }
 
 /// Makes the place in which it is written: it gets its name when it is whole.
 fn begin(out: &Path) -> Result<PathBuf, String> {
     if out.exists() {
-        return Err(failed(out, &"it is there already"));
+        return Err(failed_at(out, "it is there already"));
     }
     let name = out
         .file_name()
-        .ok_or_else(|| failed(out, &"this names no directory"))?;
+        .ok_or_else(|| failed_at(out, "this names no directory"))?;
     let mut unfinished = name.to_owned();
     unfinished.push(".unfinished");
     let unfinished = out.with_file_name(unfinished);
     fs::create_dir(&unfinished).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => failed(
+        std::io::ErrorKind::AlreadyExists => failed_at(
             &unfinished,
-            &"a backup that did not come to its end has left it, or another one runs: remove it",
+            "a backup that did not come to its end has left it, or another one runs: remove it",
         ),
-        _ => failed(&unfinished, &error),
+        _ => failed_at(&unfinished, error),
     })?;
     Ok(unfinished)
-}
-
-/// The settings that a topic has for itself.
-fn own_settings(cluster: &mut Cluster, topic: &str) -> Outcome<BTreeMap<String, String>> {
-    let resource = message!(DescribeConfigsResource {
-        resource_type: TOPIC,
-        resource_name: StrBytes::from(topic),
-        configuration_keys: None,
-    });
-    let request = message!(DescribeConfigsRequest {
-        resources: vec![resource]
-    });
-    let mut own = BTreeMap::new();
-    for result in cluster.any()?.call(&request)?.results {
-        let what = || format!("describe the configuration of topic '{topic}'");
-        ClientError::check(what, result.error_code, result.error_message.as_deref())?;
-        for config in result
-            .configs
-            .into_iter()
-            .filter(|config| config.config_source == OWN)
-        {
-            own.extend(
-                config
-                    .value
-                    .map(|value| (config.name.to_string(), value.to_string())),
-            );
-        }
-    }
-    Ok(own)
 }
 
 /// What was written of a partition.

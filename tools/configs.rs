@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
+use kafka_wire::describe_configs_response::DescribeConfigsResourceResult;
 use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 use kafka_wire_core::StrBytes;
@@ -106,12 +107,12 @@ fn resource_name(kind: Kind, name: &str) -> StrBytes {
     }
 }
 
-/// Its configuration: what was set, or also defaults.
-pub fn describe(cluster: &mut Cluster, kind: Kind, name: &str, all: bool) -> Result<Rows> {
-    if kind == Kind::Topic {
-        // Names the nearest topic if there is none of this name, which the broker would not do.
-        cluster.topic(name)?;
-    }
+/// What the broker says of a resource that there is.
+fn described(
+    cluster: &mut Cluster,
+    kind: Kind,
+    name: &str,
+) -> Result<Vec<DescribeConfigsResourceResult>> {
     let resource = message!(DescribeConfigsResource {
         resource_type: kind.code(),
         resource_name: resource_name(kind, name),
@@ -120,24 +121,43 @@ pub fn describe(cluster: &mut Cluster, kind: Kind, name: &str, all: bool) -> Res
     let request = message!(DescribeConfigsRequest {
         resources: vec![resource]
     });
-    let mut rows = Rows::of(&["name", "value", "source", "read_only", "sensitive"]);
+    let mut configs = Vec::new();
     for result in who(cluster, kind, name)?.call(&request)?.results {
         let what = || format!("describe the configuration of {} '{name}'", kind.noun());
         ClientError::check(what, result.error_code, result.error_message.as_deref())?;
-        for config in result.configs {
-            let source = source(config.config_source);
-            if all || kind.is_set(source) {
-                rows.add([
-                    Cell::from(&config.name),
-                    config.value.as_ref().into(),
-                    source.into(),
-                    config.read_only.into(),
-                    config.is_sensitive.into(),
-                ]);
-            }
+        configs.extend(result.configs);
+    }
+    Ok(configs)
+}
+
+/// Its configuration: what was set, or also defaults.
+pub fn describe(cluster: &mut Cluster, kind: Kind, name: &str, all: bool) -> Result<Rows> {
+    if kind == Kind::Topic {
+        // Names the nearest topic if there is none of this name, which the broker would not do.
+        cluster.topic(name)?;
+    }
+    let mut rows = Rows::of(&["name", "value", "source", "read_only", "sensitive"]);
+    for config in described(cluster, kind, name)? {
+        let source = source(config.config_source);
+        if all || kind.is_set(source) {
+            rows.add([
+                Cell::from(&config.name),
+                config.value.as_ref().into(),
+                source.into(),
+                config.read_only.into(),
+                config.is_sensitive.into(),
+            ]);
         }
     }
     Ok(rows)
+}
+
+/// The settings that a topic has for itself, but for those whose values are not told.
+pub fn own_of_topic(cluster: &mut Cluster, name: &str) -> Result<BTreeMap<String, String>> {
+    let configs = described(cluster, Kind::Topic, name)?.into_iter();
+    let own = configs.filter(|config| Kind::Topic.is_set(source(config.config_source)));
+    let told = own.filter_map(|config| Some((config.name.to_string(), config.value?.to_string())));
+    Ok(told.collect())
 }
 
 /// One setting of these topics, as the brokers have it, by topic; what is not told is left out.

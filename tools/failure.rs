@@ -1,6 +1,7 @@
 //! Why a command was not done: words that say what to do, and the exit status for scripts.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use millrace_client::ClientError;
@@ -33,6 +34,11 @@ Who ends because the reader of the output has gone (| head) is ended by SIGPIPE,
 pub struct Failure {
     status: Status,
     text: String,
+}
+
+/// What is wrong, and with what of the disk.
+pub fn failed_at(path: &Path, error: impl fmt::Display) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// What a command comes to.

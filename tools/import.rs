@@ -23,6 +23,7 @@ use millrace::store::LogLabel;
 
 use crate::answer::{Answer, Rows};
 use crate::args::Import;
+use crate::failure::failed_at;
 use crate::kafka_source::{Partition, SegmentReader, Source};
 use crate::new_store::NewStores;
 use crate::settings_file::TopicFacts;
@@ -33,7 +34,7 @@ const PART_BYTES: usize = 1 << 20;
 const UNFINISHED: &str = "importing";
 /// Producer ids are given out in blocks, of which a broker may have had one that no batch tells of.
 const PRODUCER_ID_BLOCK: i64 = 1000;
-/// As the log of transactional ids says: of the states of a transaction, those in which it is undecided.
+/// Its records name producer ids, of which there may be no batch.
 const TRANSACTION_STATE: &str = "__transaction_state";
 
 /// A partition that was taken over.
@@ -206,7 +207,7 @@ fn own_settings(name: &str) -> BTreeMap<String, String> {
 /// Makes the place in which the stores are made.
 fn begin(directory: &Path) -> Result<PathBuf, String> {
     let shown = directory.display();
-    let stores = StoreFile::list(directory).map_err(|error| format!("{shown}: {error}"))?;
+    let stores = StoreFile::list(directory).map_err(|error| failed_at(directory, error))?;
     if !stores.is_empty() {
         return Err(format!(
             "{shown} has stores already: import makes a new node"
@@ -218,7 +219,7 @@ fn begin(directory: &Path) -> Result<PathBuf, String> {
             "{} was left by an import that did not come to its end: remove it, nothing counts of what is in it",
             unfinished.display()
         ),
-        _ => format!("{}: {error}", unfinished.display()),
+        _ => failed_at(&unfinished, error),
     })?;
     Ok(unfinished)
 }
@@ -237,7 +238,7 @@ fn end(unfinished: &Path, directory: &Path, count: u16) -> Result<(), String> {
         }
         fs::remove_dir_all(unfinished)
     };
-    moved().map_err(|error| format!("{}: {error}", directory.display()))
+    moved().map_err(|error| failed_at(directory, error))
 }
 
 struct Importing {
@@ -277,13 +278,11 @@ impl Importing {
         let give = |log: &mut crate::new_store::NewLog<'_>, part: &mut Vec<u8>, path: &Path| {
             let bytes = Bytes::from(std::mem::take(part));
             progress.inc(bytes.len() as u64);
-            log.append(&bytes)
-                .map_err(|what| format!("{}: {what}", path.display()))
+            log.append(&bytes).map_err(|what| failed_at(path, what))
         };
         for (at, (base, path)) in found.segments.iter().enumerate() {
             if at > 0 {
-                log.roll()
-                    .map_err(|what| format!("{}: {what}", path.display()))?;
+                log.roll().map_err(|what| failed_at(path, what))?;
             }
             let mut segment = SegmentReader::open(path)?;
             loop {
@@ -296,13 +295,12 @@ impl Importing {
                         "the batch of offset {} does not belong there",
                         info.base_offset
                     );
-                    return Err(format!("{}: {what}", path.display()));
+                    return Err(failed_at(path, what));
                 }
                 epoch = epoch.max(info.leader_epoch);
                 self.next_producer_id = self.next_producer_id.max(info.producer_id + 1);
                 if key.0 == TRANSACTION_STATE {
-                    let last = producer_ids(&part[from..])
-                        .map_err(|what| format!("{}: {what}", path.display()))?;
+                    let last = producer_ids(&part[from..]).map_err(|what| failed_at(path, what))?;
                     self.next_producer_id = self.next_producer_id.max(last + 1);
                 }
                 if info.last_offset() < start.0 {
@@ -319,7 +317,7 @@ impl Importing {
         let last = found.segments.last().map_or(0, |(base, _)| *base);
         let (start, end) = log
             .finish(Offset(last))
-            .map_err(|what| format!("{}: {what}", found.path.display()))?;
+            .map_err(|what| failed_at(&found.path, what))?;
         self.bytes[store] += found.bytes()?;
         let node = self.config.node();
         let leads = epoch

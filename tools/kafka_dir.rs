@@ -12,6 +12,8 @@ use millrace::record::{self, BatchInfo};
 use millrace::runtime::blocks;
 use millrace::store::{BadRange, Found, LogLabel, LogRemains, Remains};
 
+use crate::failure::failed_at;
+
 /// Bytes of log per index entry, Kafka's `index.interval.bytes`.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
 
@@ -175,7 +177,7 @@ impl LogWriter {
             let leaves_out = known.is_some_and(|log| log.leaves_out(segment.id));
             writer
                 .segment(segment, leaves_out, file)
-                .map_err(|e| format!("{}: {e}", writer.target.display()))?;
+                .map_err(|e| failed_at(&writer.target, e))?;
         }
         if let Some(log) = known {
             writer.due(log.end_offset().0);
@@ -301,7 +303,7 @@ pub fn write_starts(directory: &Path, starts: &[(String, i32, i64)]) -> Result<(
         text.push_str(&format!("{topic} {partition} {first}\n"));
     }
     let path = directory.join("log-start-offset-checkpoint");
-    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    fs::write(&path, text).map_err(|error| failed_at(&path, error))
 }
 
 /// Makes the directory of a partition under `out`, with the file that names its topic id.
@@ -315,7 +317,7 @@ pub fn partition_directory(out: &Path, label: &LogLabel) -> io::Result<PathBuf> 
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    io::Error::new(error.kind(), failed_at(path, error))
 }
 
 #[cfg(test)]

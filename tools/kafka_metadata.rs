@@ -10,6 +10,7 @@ use std::path::Path;
 use millrace::base::TopicId;
 use millrace::record;
 
+use crate::failure::failed_at;
 use crate::kafka_source::SegmentReader;
 use crate::settings_file::{TakenOver, TopicFacts};
 
@@ -23,7 +24,7 @@ const BROKER: i8 = 4;
 
 /// Reads the directory of the log.
 pub fn read(directory: &Path) -> Result<TakenOver, String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let failed = |error: std::io::Error| failed_at(directory, error);
     let (mut snapshot, mut segments) = (None, Vec::new());
     for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

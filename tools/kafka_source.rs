@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use millrace::base::TopicId;
 use millrace::record::{self, BatchInfo, header};
 
+use crate::failure::failed_at;
 use crate::kafka_metadata;
 use crate::settings_file::{self, TakenOver};
 
@@ -52,10 +53,6 @@ pub struct Partition {
     pub epoch: i32,
 }
 
-fn failed(path: &Path, error: impl Display) -> String {
-    format!("{}: {error}", path.display())
-}
-
 impl Source {
     /// Looks at all of these directories. Batches are not read yet.
     pub fn open(directories: &[PathBuf]) -> Result<Self, String> {
@@ -75,7 +72,7 @@ impl Source {
     fn add(&mut self, directory: &Path) -> Result<(), String> {
         let meta = self.meta(directory)?;
         if meta && !directory.join(CLEAN_SHUTDOWN).exists() {
-            return Err(failed(
+            return Err(failed_at(
                 directory,
                 format!(
                     "the Kafka broker runs, or was not stopped in order ({CLEAN_SHUTDOWN} is not there): stop it, and \
@@ -84,9 +81,9 @@ impl Source {
             ));
         }
         let starts = Starts::read(&directory.join("log-start-offset-checkpoint"))?;
-        let entries = fs::read_dir(directory).map_err(|error| failed(directory, error))?;
+        let entries = fs::read_dir(directory).map_err(|error| failed_at(directory, error))?;
         for entry in entries {
-            let path = entry.map_err(|error| failed(directory, error))?.path();
+            let path = entry.map_err(|error| failed_at(directory, error))?.path();
             if path.is_dir() {
                 self.partition(path, &starts)?;
             }
@@ -136,7 +133,7 @@ impl Source {
         if let Some(id) = value("node.id").or_else(|| value("broker.id")) {
             let id = id
                 .parse()
-                .map_err(|_| failed(&path, "node.id is no number"))?;
+                .map_err(|_| failed_at(&path, "node.id is no number"))?;
             self.node_id.get_or_insert(id);
         }
         Ok(true)
@@ -187,12 +184,12 @@ impl Partition {
     fn open(path: PathBuf, start: Option<i64>) -> Result<Self, String> {
         let topic_id = topic_id(&path.join("partition.metadata"))?;
         let mut segments = Vec::new();
-        for entry in fs::read_dir(&path).map_err(|error| failed(&path, error))? {
-            let file = entry.map_err(|error| failed(&path, error))?.path();
+        for entry in fs::read_dir(&path).map_err(|error| failed_at(&path, error))? {
+            let file = entry.map_err(|error| failed_at(&path, error))?.path();
             if file.extension().is_some_and(|it| it == "log") {
                 let name = file.file_stem().unwrap_or_default().to_string_lossy();
                 let base = name.parse().ok().filter(|base: &i64| *base >= 0);
-                let base = base.ok_or_else(|| failed(&file, "its name is no offset"))?;
+                let base = base.ok_or_else(|| failed_at(&file, "its name is no offset"))?;
                 segments.push((base, file));
             }
         }
@@ -209,7 +206,7 @@ impl Partition {
 
     /// Bytes of its segments.
     pub fn bytes(&self) -> Result<u64, String> {
-        let len = |path: &Path| fs::metadata(path).map_err(|error| failed(path, error));
+        let len = |path: &Path| fs::metadata(path).map_err(|error| failed_at(path, error));
         let files = self.segments.iter();
         files.map(|(_, path)| Ok(len(path)?.len())).sum()
     }
@@ -247,7 +244,8 @@ impl Starts {
                     .map(|(partition, offset)| ((topic.to_owned(), partition), offset)),
                 _ => None,
             };
-            starts.extend([entry.ok_or_else(|| failed(path, format!("a line is none: {line}")))?]);
+            starts
+                .extend([entry.ok_or_else(|| failed_at(path, format!("a line is none: {line}")))?]);
         }
         Ok(Self(starts))
     }
@@ -266,7 +264,7 @@ fn checkpoint_lines(path: &Path) -> Result<Vec<String>, String> {
     match lines.next().as_deref().map(str::trim) {
         Some("0") => {}
         version => {
-            return Err(failed(
+            return Err(failed_at(
                 path,
                 format!("version {} is not known", version.unwrap_or("")),
             ));
@@ -278,7 +276,7 @@ fn checkpoint_lines(path: &Path) -> Result<Vec<String>, String> {
     let lines: Vec<String> = lines.filter(|line| !line.trim().is_empty()).collect();
     match count == Some(lines.len()) {
         true => Ok(lines),
-        false => Err(failed(path, "it does not have as many lines as it says")),
+        false => Err(failed_at(path, "it does not have as many lines as it says")),
     }
 }
 
@@ -289,18 +287,18 @@ fn newest_epoch(path: &Path) -> Result<i32, String> {
             .split_whitespace()
             .next()
             .and_then(|word| word.parse().ok());
-        newest = newest.max(epoch.ok_or_else(|| failed(path, "an epoch is no number"))?);
+        newest = newest.max(epoch.ok_or_else(|| failed_at(path, "an epoch is no number"))?);
     }
     Ok(newest)
 }
 
 fn topic_id(path: &Path) -> Result<TopicId, String> {
     let text = read_text(path)?.ok_or_else(|| {
-        failed(path, "it is not there: what has no topic id was written by a Kafka before 2.8, or is no partition")
+        failed_at(path, "it is not there: what has no topic id was written by a Kafka before 2.8, or is no partition")
     })?;
     let id = text.lines().find_map(|line| line.strip_prefix("topic_id:"));
     let id = id.and_then(|id| TopicId::parse(id.trim()));
-    id.ok_or_else(|| failed(path, "it names no topic id"))
+    id.ok_or_else(|| failed_at(path, "it names no topic id"))
 }
 
 /// None if it is not there.
@@ -308,7 +306,7 @@ fn read_text(path: &Path) -> Result<Option<String>, String> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(path, error)),
+        Err(error) => Err(failed_at(path, error)),
     }
 }
 
@@ -328,7 +326,7 @@ impl SegmentReader {
             let len = file.metadata()?.len();
             Ok((BufReader::with_capacity(1 << 20, file), len))
         };
-        let (file, len) = open().map_err(|error: io::Error| failed(path, error))?;
+        let (file, len) = open().map_err(|error: io::Error| failed_at(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -338,7 +336,7 @@ impl SegmentReader {
     }
 
     fn bad(&self, at: u64, what: impl Display) -> String {
-        failed(&self.path, format!("byte {at}: {what}"))
+        failed_at(&self.path, format!("byte {at}: {what}"))
     }
 
     /// Puts the next batch behind what is in `out`, its CRC and header checked. `None` at the end.
@@ -367,7 +365,7 @@ impl SegmentReader {
         self.read(out)?;
         let rest = (len - out.len()) as i64;
         let skipped = self.file.seek_relative(rest);
-        skipped.map_err(|error| failed(&self.path, error))?;
+        skipped.map_err(|error| failed_at(&self.path, error))?;
         self.at += rest as u64;
         Ok(true)
     }
@@ -384,7 +382,7 @@ impl SegmentReader {
         }
         self.read(&mut head)?;
         let back = self.file.seek_relative(-(head.len() as i64));
-        back.map_err(|error| failed(&self.path, error))?;
+        back.map_err(|error| failed_at(&self.path, error))?;
         self.at -= head.len() as u64;
         let length = i32::from_be_bytes([head[8], head[9], head[10], head[11]]);
         let whole = i64::from(length) + UP_TO_LENGTH as i64;
@@ -399,7 +397,7 @@ impl SegmentReader {
 
     fn read(&mut self, out: &mut [u8]) -> Result<(), String> {
         let read = self.file.read_exact(out);
-        read.map_err(|error| failed(&self.path, error))?;
+        read.map_err(|error| failed_at(&self.path, error))?;
         self.at += out.len() as u64;
         Ok(())
     }

@@ -13,6 +13,8 @@ use millrace::runtime::disk::StoreFile;
 use millrace::runtime::{blocks, hold, stores};
 use millrace::store::{DiskOp, IoId, LogLabel, Store, StoreEvent};
 
+use crate::failure::failed_at;
+
 /// Bytes that are given to a store before they are written.
 const PENDING_BYTES: usize = 4 << 20;
 /// A store's file ends at a multiple of this, as the store expects of what is its own.
@@ -131,18 +133,17 @@ impl NewStores {
 
 impl NewStore {
     fn open(id: StoreId, path: PathBuf, opened: stores::Opened) -> Result<Self, String> {
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let mut settings = opened.settings;
         // Nobody reads, and what comes is written in one go.
         (settings.raw, settings.tail_bytes_max) = (true, 0);
-        let file = blocks::open(&path).map_err(|error| failed(&error))?;
-        let len = hold::size(&file).map_err(|error| failed(&error))?;
+        let file = blocks::open(&path).map_err(|error| failed_at(&path, error))?;
+        let len = hold::size(&file).map_err(|error| failed_at(&path, error))?;
         let settings = (settings, as_it_comes());
         let mut read = blocks::reader(&file);
         let found = recovery::reopen(id, settings, Now::default(), len, &mut read);
-        let mut store = found.map_err(|error| failed(&error))?.store;
+        let mut store = found.map_err(|error| failed_at(&path, error))?.store;
         let begun = opened.file.perform(&store.begin());
-        begun.map_err(|error| failed(&error))?;
+        begun.map_err(|error| failed_at(&path, error))?;
         Ok(Self {
             path,
             file: opened.file,

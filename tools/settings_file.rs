@@ -10,6 +10,8 @@ use millrace::base::TopicId;
 use millrace::controller::Image;
 use serde_json::{Map, Value, json};
 
+use crate::failure::failed_at;
+
 /// Its name in the directory.
 pub const NAME: &str = "millrace-topics.json";
 /// The version that is written, and the only one that is read.
@@ -88,7 +90,7 @@ impl TakenOver {
         });
         let path = directory.join(NAME);
         let written = fs::write(&path, format!("{all:#}\n"));
-        written.map_err(|error| format!("{}: {error}", path.display()))
+        written.map_err(|error| failed_at(&path, error))
     }
 }
 
@@ -98,9 +100,9 @@ pub fn read(directory: &Path) -> Result<Option<TakenOver>, String> {
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
+        Err(error) => return Err(failed_at(&path, error)),
     };
-    let failed = |what: &str| format!("{}: {what}", path.display());
+    let failed = |what: &str| failed_at(&path, what);
     let all: Value = serde_json::from_slice(&text).map_err(|error| failed(&error.to_string()))?;
     if all["version"].as_u64() != Some(VERSION) {
         return Err(failed("it is of another version of millracectl"));

@@ -11,9 +11,8 @@ use millrace_client::{ClientError, Cluster, Result, message};
 use crate::answer::{Answer, Cell, Output, Rows};
 use crate::args::VotersCommand;
 use crate::failure::{Failure, Outcome, Status};
+use crate::kafka_source::METADATA_TOPIC;
 
-/// The log of the metadata.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 /// How long the new voter may take to catch up.
 const ADDED_WITHIN_MS: i32 = 30_000;
 
